@@ -1,0 +1,1 @@
+"""The shops: products, stock, carts, checkouts, payments and orders."""

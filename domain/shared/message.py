@@ -1,0 +1,30 @@
+"""The two kinds of message the domain speaks: a command asks, an event tells."""
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta, Struct
+
+Quantity = Annotated[int, Meta(gt=0)]
+
+
+class Command(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request to change something. Imperative name; may be rejected."""
+
+
+class Event(Struct, frozen=True, tag_field="type"):
+    """A fact. Past-tense name; its tag, such as `stock.reserved.v1`, outlives the class name.
+
+    Unknown fields are ignored, so that today's reader survives a field added tomorrow.
+
+    `ordered_by` names the field by whose value events must stay in order: all events with one
+    value travel through one partition. `about` names the field that holds the person whose key
+    seals the event's `Personal` fields; it is required of every event that has one.
+    """
+
+    ordered_by: ClassVar[str]
+    about: ClassVar[str] = ""
+
+
+def tag_of(event_class: type[Event]) -> str:
+    """The name under which events of this class are stored."""
+    return str(event_class.__struct_config__.tag)

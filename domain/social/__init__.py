@@ -1,0 +1,1 @@
+"""The public square: members, whom they follow, and what they post."""

@@ -1,0 +1,1 @@
+"""An account: a name, a profile, and its erasure."""

@@ -1,0 +1,1 @@
+"""What two members are to each other: who follows, blocks or mutes whom, decided in one stream."""

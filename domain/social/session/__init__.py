@@ -1,0 +1,1 @@
+"""A log-in, from its start to its end."""

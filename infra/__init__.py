@@ -1,0 +1,1 @@
+"""Everything that is not the business: ports, runtime, adapters, servers, composition, command line."""

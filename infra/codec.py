@@ -1,0 +1,150 @@
+"""How events are written down: the envelope and the event as msgpack, under the event's tag."""
+
+import zlib
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from domain.events import AnyEvent
+from domain.shared.message import tag_of
+from domain.shared.personal import Personal
+from infra.ports import Frame, Keyring, Recorded
+
+PARTITIONS_PER_HALF = 8
+SOCIAL_PARTITIONS = range(PARTITIONS_PER_HALF)
+COMMERCE_PARTITIONS = range(PARTITIONS_PER_HALF, 2 * PARTITIONS_PER_HALF)
+
+
+class Envelope(Struct, frozen=True, array_like=True):
+    """What the log keeps in an event's `state` column; fields are only ever added at the end."""
+
+    recorded_at: datetime
+    correlation_id: str
+    causation_id: str
+    event: AnyEvent
+
+
+class Line(Struct, frozen=True, array_like=True):
+    """A stored row as it stands in the log and in a Kafka frame."""
+
+    position: int
+    stream: str
+    version: int
+    state: bytes
+
+
+class FrameLines(Struct, frozen=True, array_like=True):
+    """A frame as it travels through Kafka."""
+
+    partition: int
+    previous: int
+    first: int
+    last: int
+    lines: list[Line]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+_decode_frame = msgspec.msgpack.Decoder(FrameLines).decode
+
+
+def encode_state(recorded: Recorded) -> bytes:
+    return _encoder.encode(
+        Envelope(
+            recorded.recorded_at, recorded.correlation_id, recorded.causation_id, recorded.event
+        )
+    )
+
+
+def decode_state(position: int, stream: str, version: int, state: bytes) -> Recorded:
+    """The recorded event of a stored row. Raises `msgspec.DecodeError` for one that cannot be read."""
+    envelope = _decode_envelope(state)
+    return Recorded(
+        stream=stream,
+        version=version,
+        recorded_at=envelope.recorded_at,
+        event=envelope.event,
+        correlation_id=envelope.correlation_id,
+        causation_id=envelope.causation_id,
+        position=position,
+    )
+
+
+def encode_frame(frame: FrameLines) -> bytes:
+    return _encoder.encode(frame)
+
+
+def decode_frame(message: bytes) -> Frame:
+    lines = _decode_frame(message)
+    events = [decode_state(l.position, l.stream, l.version, l.state) for l in lines.lines]
+    return Frame(lines.partition, lines.previous, lines.first, lines.last, events)
+
+
+def ordering_key(event: Any) -> str:
+    """The value by which this event must stay in order."""
+    return str(getattr(event, event.ordered_by))
+
+
+def partition_of(event: Any) -> int:
+    """The partition that an event travels through: its half's, by the hash of its ordering key."""
+    place = zlib.crc32(ordering_key(event).encode()) % PARTITIONS_PER_HALF
+    return place + (PARTITIONS_PER_HALF if is_commerce(event) else 0)
+
+
+def is_commerce(event: Any) -> bool:
+    return type(event).__module__.startswith("domain.commerce.")
+
+
+def personal_fields(event_class: type) -> tuple[str, ...]:
+    """The names of an event's `Personal` fields."""
+    found = _personal_fields.get(event_class)
+    if found is None:
+        found = tuple(
+            info.name
+            for info in msgspec.structs.fields(event_class)
+            if info.type is Personal or Personal in getattr(info.type, "__args__", ())
+        )
+        _personal_fields[event_class] = found
+    return found
+
+
+_personal_fields: dict[type, tuple[str, ...]] = {}
+
+
+def person_of(event: Any) -> str | None:
+    """Whose key seals this event, if it holds anything personal."""
+    return getattr(event, event.about) if personal_fields(type(event)) else None
+
+
+def seal_event(event: Any, keyring: Keyring) -> Any:
+    """The same event with its personal texts encrypted; their person's key must be in memory."""
+    names = personal_fields(type(event))
+    if not names:
+        return event
+    person = getattr(event, event.about)
+    changed = {
+        name: Personal(sealed=keyring.seal(person, value.text))
+        for name in names
+        if (value := getattr(event, name)) is not None and value.text is not None
+    }
+    return msgspec.structs.replace(event, **changed) if changed else event
+
+
+def open_event(event: Any, keyring: Keyring) -> Any:
+    """The same event with its personal texts readable, or erased where their key is gone."""
+    names = personal_fields(type(event))
+    if not names:
+        return event
+    person = getattr(event, event.about)
+    changed = {
+        name: Personal(text=keyring.open(person, value.sealed))
+        for name in names
+        if (value := getattr(event, name)) is not None
+    }
+    return msgspec.structs.replace(event, **changed) if changed else event
+
+
+def stored_tag(recorded: Recorded) -> str:
+    return tag_of(type(recorded.event))

@@ -1,0 +1,1 @@
+"""Drives deciders, projections and processes. Knows ports, not products."""

@@ -1,0 +1,1 @@
+"""What happens next: pure reactions of events to commands."""
