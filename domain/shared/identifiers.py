@@ -1,7 +1,8 @@
 """Ids: 64 bits of time and chance, written as 13 characters that sort by creation time.
 
 The upper 42 bits are milliseconds since 2020, the lower 22 are random. Two ids made in one
-millisecond collide once in four million pairs; the log refuses the second, and its maker tries again.
+millisecond collide once in four million pairs; the log refuses the second, and its maker tries
+again.
 """
 
 DIGITS = "0123456789abcdefghijklmnopqrstuv"
@@ -30,7 +31,7 @@ def id_text(number: int) -> str:
 
 
 def id_number(text: str) -> int:
-    """The 63-bit number behind an id, as read tables keep it. Raises `ValueError` on anything else."""
+    """The 63-bit number behind an id, as read tables keep it. Raises `ValueError` on all else."""
     if (
         len(text) != LENGTH
         or not text.isascii()

@@ -8,7 +8,13 @@ Quantity = Annotated[int, Meta(gt=0)]
 
 
 class Command(Struct, frozen=True, forbid_unknown_fields=True):
-    """A request to change something. Imperative name; may be rejected."""
+    """A request to change something. Imperative name; may be rejected.
+
+    `creates`: it is most often the first of its stream, so that it is decided on the initial state
+    without a look at the log; the append proves that the stream was indeed empty.
+    """
+
+    creates: ClassVar[bool] = False
 
 
 class Event(Struct, frozen=True, tag_field="type"):

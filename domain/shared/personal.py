@@ -1,4 +1,4 @@
-"""Text about a person: readable in memory, sealed in the log, gone once the person's key is gone."""
+"""Text about a person: readable in memory, sealed in the log, gone with the person's key."""
 
 from msgspec import Struct
 

@@ -1,5 +1,6 @@
 """How a business rule says no."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -21,8 +22,13 @@ class Forbidden(Rejection):
     """The caller may not do this."""
 
 
+@dataclass(eq=False)
 class Invalid(Rejection):
-    """A value is outside of what is allowed. `pointer` is a JSON pointer into the request."""
+    """A value is outside of what is allowed, in whatever state.
 
+    `pointer` is a JSON pointer into the request.
+    """
+
+    title = "A value is not allowed"
     pointer: str
     detail: str

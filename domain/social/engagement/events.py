@@ -40,4 +40,6 @@ class RepostRemoved(Event, frozen=True, kw_only=True, tag="repost.removed.v1"):
     member_id: str
 
 
-EngagementEvent = PostLiked | PostUnliked | PostReposted | RepostRemoved
+LikeEvent = PostLiked | PostUnliked
+RepostEvent = PostReposted | RepostRemoved
+EngagementEvent = LikeEvent | RepostEvent
