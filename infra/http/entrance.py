@@ -44,8 +44,9 @@ class Origins:
 class Entrance:
     """Calls `hot[(method, path)]` where there is one, else `app`, and looks after what is common.
 
-    `routes` are those of `app`: they name the metrics. A hot endpoint is one of theirs. An exception that gets this far is answered
-    as a problem; one that nobody foresaw is logged with its trace and answered as a 500.
+    `routes` are those of `app` and name the metrics; hot endpoints are among them. An exception
+    that gets this far is answered as a problem; one that nobody foresaw is logged with its trace
+    and answered as a 500.
     """
 
     def __init__(  # noqa: PLR0913
