@@ -27,10 +27,16 @@ class Health(Struct, frozen=True):
 OK = b'{"status":"ok"}'
 
 
+class About(Struct, frozen=True):
+    """What the contract says of the service as a whole."""
+
+    title: str
+    version: str
+    description: str
+
+
 def routes(
-    title: str,
-    version: str,
-    about: str,
+    about: About,
     *,
     others: Sequence[Route],
     metrics_kept: RequestMetrics,
@@ -85,5 +91,5 @@ def routes(
         Route("/openapi.json", contract, include_in_schema=False),
         Route("/docs", docs, include_in_schema=False),
     ]
-    document = openapi.document(title, version, [*others, *own], about)
+    document = openapi.document(about.title, about.version, [*others, *own], about.description)
     return own
