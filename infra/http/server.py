@@ -1,0 +1,132 @@
+"""The HTTP server both services run on: uvicorn with bounds on how slowly a request may arrive.
+
+uvicorn waits without end for the rest of a request that has begun, and for the first one of a new
+connection; and what it cannot parse it answers as plain text.
+"""
+
+import asyncio
+import contextlib
+import socket
+from asyncio.events import TimerHandle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from infra.http.problems import MEDIA_TYPE, Problem
+
+IDLE_SECONDS = 30
+ARRIVAL_SECONDS = 30
+DRAIN_SECONDS = 15
+BACKLOG = 2048
+HEAD_BYTES_MAX = 64 * 1024
+
+NOT_HTTP = Problem(400, "malformed-request", "The request is not HTTP")
+HEAD_TOO_LARGE = Problem(431, "headers-too-large", "The headers of the request are too large")
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Closes a connection whose request does not arrive in time, or whose headers do not end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._arriving = False
+        self._head_bytes: int | None = None
+        self._arrival: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_arrival()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._arriving = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._arriving = False
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._arriving:
+            if self._arrival is not None:
+                self._stop_arrival()
+            return
+        # Most requests come in one piece, so a timer is made only for those that did not.
+        if self._arrival is None:
+            self._arrival = self.loop.call_later(ARRIVAL_SECONDS, self.transport.close)
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse(HEAD_TOO_LARGE)
+
+    def send_400_response(self, msg: str) -> None:
+        del msg  # It says the same of every request.
+        self._refuse(NOT_HTTP)
+
+    def _refuse(self, problem: Problem) -> None:
+        body = problem.body()
+        head = f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+        head += "connection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[problem.status] + head.encode() + body)
+        self.transport.close()
+
+    def _stop_arrival(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+
+class SignalFreeServer(Server):
+    """Leaves signals to whoever runs the process: uvicorn would end it before it is cleaned up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    app: ASGIApp, host: str, port: int, on_ready: Callable[[int], None] | None = None
+) -> None:
+    """Serve until cancelled; requests that have arrived by then are still answered.
+
+    `on_ready` is told the port: with port 0 a free one is taken.
+    Raises `OSError` where the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    config = Config(
+        app,
+        http=BoundedProtocol,
+        loop="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    server = SignalFreeServer(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    if on_ready is not None:
+        # The socket listens already; who connects now is answered in a moment.
+        on_ready(listener.getsockname()[1])
+    try:
+        await asyncio.shield(serving)
+    finally:
+        server.should_exit = True
+        await serving
