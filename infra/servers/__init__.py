@@ -1,1 +1,1 @@
-"""The servers Plaza brings along: each module finds, starts and stops one product on this machine."""
+"""The servers Plaza brings along: each module finds, starts and stops one product."""

