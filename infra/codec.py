@@ -2,6 +2,7 @@
 
 import zlib
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -144,6 +145,11 @@ def open_event(event: Any, keyring: Keyring) -> Any:
         if (value := getattr(event, name)) is not None
     }
     return msgspec.structs.replace(event, **changed) if changed else event
+
+
+def username_key(secret: bytes, username: str) -> str:
+    """The keyed hash under which a name is unique, and by which it is looked up."""
+    return blake2b(username.encode(), digest_size=16, key=secret, person=b"username").hexdigest()
 
 
 def stored_tag(recorded: Recorded) -> str:
