@@ -132,6 +132,20 @@ class Credentials(Protocol):
     async def get(self, member_id: str) -> str | None: ...
 
 
+class Passwords(Protocol):
+    """How passwords are turned into what `Credentials` keeps."""
+
+    async def hash(self, password: str) -> str: ...
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """Whether it is the password. Takes as long, and is False, where there is no hash."""
+        ...
+
+    def outdated(self, password_hash: str) -> bool:
+        """Whether it was made with other parameters than those of today."""
+        ...
+
+
 @dataclass(frozen=True)
 class Frame:
     """A run of one partition's events, in order, that names the event before it.
