@@ -83,6 +83,7 @@ BEGIN
                 answer_statuses, answer_bodies, answer_positions)
                 AS a (command, member_id, key, body_hash, status, body, position);
         END IF;
+        PERFORM log.notify_readers(positions);
         RETURN;
     EXCEPTION WHEN unique_violation OR SQLSTATE 'PZ001' THEN
         -- Somebody in the batch is refused: nothing is written yet, and each gets its own turn.
@@ -116,6 +117,7 @@ BEGIN
         positions := positions || one_command;
         first_event := ends[c] + 1;
     END LOOP;
+    PERFORM log.notify_readers(positions);
 END
 $$;
 
@@ -149,4 +151,11 @@ BEGIN
         RAISE EXCEPTION 'a stream does not continue' USING ERRCODE = 'PZ001';
     END IF;
 END
+$$;
+
+-- Tell listeners, once the transaction is committed, how far the log has come.
+CREATE FUNCTION log.notify_readers(positions bigint[]) RETURNS void LANGUAGE sql VOLATILE AS $$
+    SELECT pg_notify('plaza_log', max(position)::text)
+    FROM unnest(positions) AS position
+    HAVING max(position) IS NOT NULL;
 $$;

@@ -1,0 +1,65 @@
+"""Connections to PostgreSQL that nobody waits on for ever."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+CONNECT_SECONDS = 5
+
+PARAMETERS: Mapping[str, Any] = {
+    # Half-open connections are noticed within seconds rather than hours.
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+async def connect(
+    postgres_url: str, name: str, settings: Mapping[str, str] | None = None
+) -> psycopg.AsyncConnection:
+    """An autocommitting connection, named for whoever looks into `pg_stat_activity`."""
+    connection = await psycopg.AsyncConnection.connect(
+        postgres_url, autocommit=True, application_name=name, **PARAMETERS
+    )
+    if settings:
+        with bounded(connection, CONNECT_SECONDS):
+            await connection.execute(settings_query(settings))
+    return connection
+
+
+def settings_query(settings: Mapping[str, str]) -> sql.Composed:
+    return sql.SQL("; ").join(
+        sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
+        for name, value in settings.items()
+    )
+
+
+@contextlib.contextmanager
+def bounded(connection: psycopg.AsyncConnection, seconds: float) -> Iterator[None]:
+    """Cut the connection when what is done with it inside takes too long.
+
+    What waits on it then raises `OperationalError`. Cancelling the wait instead would make psycopg
+    ask the server to cancel the query, and wait for a server that does not answer.
+    """
+    watchdog = asyncio.get_running_loop().call_later(seconds, _cut, connection)
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+def _cut(connection: psycopg.AsyncConnection) -> None:
+    if not connection.closed:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(fileno=os.dup(connection.fileno())) as end,
+        ):
+            end.shutdown(socket.SHUT_RDWR)

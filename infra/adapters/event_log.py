@@ -1,0 +1,182 @@
+"""The event log in PostgreSQL: appended to by group commit, read over a small pool."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import msgspec
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from infra import codec
+from infra.adapters.connections import PARAMETERS, bounded, settings_query
+from infra.adapters.group_commit import GroupCommit
+from infra.adapters.log_listener import HEAD, LogListener
+from infra.ports import LogUnavailable, Recorded, StoredAnswer
+
+READERS_MAX = 4
+READ_SECONDS = 15.0
+READ_PATIENCE_SECONDS = 5.0
+"""How long a read goes on trying while the server is away."""
+
+READER_SETTINGS = {"statement_timeout": "10s", "default_transaction_read_only": "on"}
+
+COLUMNS = "notification_id, originator_id, originator_version, state"
+STREAMS = f"""
+    SELECT {COLUMNS} FROM log.events WHERE originator_id = ANY(%s)
+    ORDER BY originator_id, originator_version
+"""  # noqa: S608
+NEXT = f"""
+    SELECT {COLUMNS} FROM log.events WHERE notification_id > %s
+    ORDER BY notification_id LIMIT %s
+"""  # noqa: S608
+ANSWER = """
+    SELECT body_hash, status, body, position FROM log.answers WHERE member_id = %s AND key = %s
+"""
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+class UnreadableEvent(Exception):
+    """A stored row that no decoder of this version understands: newer than we are, or damaged."""
+
+    def __init__(self, line: codec.Line, reason: str) -> None:
+        super().__init__(f"{line.stream} {line.version} at {line.position}: {reason}")
+        self.line = line
+
+
+class PostgresEventLog:
+    """`infra.ports.EventLog` on PostgreSQL. Open it inside the event loop that uses it."""
+
+    def __init__(self, postgres_url: str) -> None:
+        self._pool = AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]](
+            postgres_url,
+            min_size=1,
+            max_size=READERS_MAX,
+            kwargs={
+                "autocommit": True,
+                "application_name": "plaza-log-reader",
+                **PARAMETERS,
+            },
+            configure=_configure,
+            open=False,
+        )
+        self._listener = LogListener(postgres_url)
+        self._writer = GroupCommit(postgres_url, written=self._listener.advance)
+
+    @classmethod
+    async def open(cls, postgres_url: str) -> Self:
+        """Raises `LogUnavailable` when the server does not answer in time."""
+        opened = cls(postgres_url)
+        await opened._pool.open()
+        try:
+            await opened.head()
+        except LogUnavailable:
+            await opened.close()
+            raise
+        opened._writer.start()
+        return opened
+
+    async def close(self) -> None:
+        """Write what waits, then end every connection."""
+        await self._writer.close()
+        await self._listener.close()
+        await self._pool.close()
+
+    async def append(
+        self, events: Sequence[Recorded], answer: StoredAnswer | None = None
+    ) -> Sequence[int]:
+        """See `EventLog.append`. Raises `Unstorable` for values that PostgreSQL cannot hold."""
+        if not events and answer is None:
+            return []
+        return await self._writer.submit(events, answer)
+
+    async def load(self, stream: str) -> Sequence[Recorded]:
+        return (await self.load_many([stream])).get(stream, [])
+
+    async def load_many(self, streams: Iterable[str]) -> Mapping[str, Sequence[Recorded]]:
+        """See `EventLog.load_many`. Raises `UnreadableEvent`."""
+        found: dict[str, list[Recorded]] = {}
+        for line in await self._lines(STREAMS, [list(streams)]):
+            found.setdefault(line.stream, []).append(_decoded(line))
+        return found
+
+    async def answer(self, member_id: str, key: str) -> StoredAnswer | None:
+        rows = await self._rows(ANSWER, [member_id, key])
+        if not rows:
+            return None
+        body_hash, status, body, position = rows[0]
+        return StoredAnswer(
+            member_id=member_id,
+            key=key,
+            body_hash=body_hash,
+            status=status,
+            body=body,
+            position=position,
+        )
+
+    async def read(self, after: int, limit: int) -> Sequence[Recorded]:
+        """See `EventLog.read`. An unreadable event ends the run before it; it raises
+        `UnreadableEvent` when it is the first, so that the reader can set it aside and go on
+        after its position."""
+        events: list[Recorded] = []
+        for line in await self.read_lines(after, limit):
+            try:
+                events.append(_decoded(line))
+            except UnreadableEvent:
+                if not events:
+                    raise
+                break
+        return events
+
+    async def read_lines(self, after: int, limit: int) -> Sequence[codec.Line]:
+        """The same rows as they are stored, readable or not."""
+        return await self._lines(NEXT, [after, limit])
+
+    async def head(self) -> int:
+        rows = await self._rows(HEAD, [])
+        return int(rows[0][0])
+
+    async def wait(self, after: int, seconds: float) -> bool:
+        return await self._listener.wait(after, seconds)
+
+    async def _lines(self, query: str, parameters: Sequence[Any]) -> Sequence[codec.Line]:
+        return [codec.Line(*row) for row in await self._rows(query, parameters)]
+
+    async def _rows(self, query: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        async def fetch(connection: psycopg.AsyncConnection[TupleRow]) -> Sequence[Row]:
+            cursor = await connection.execute(query, parameters, prepare=True, binary=True)
+            return await cursor.fetchall()
+
+        return await self._reading(fetch)
+
+    async def _reading(
+        self, fetch: Callable[[psycopg.AsyncConnection[TupleRow]], Awaitable[T]]
+    ) -> T:
+        """Read on a pooled connection; on the next one if it turns out to be dead."""
+        deadline = asyncio.get_running_loop().time() + READ_PATIENCE_SECONDS
+        while True:
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                async with self._pool.connection(timeout=max(left, 0.01)) as connection:
+                    with bounded(connection, READ_SECONDS):
+                        return await fetch(connection)
+            except PoolTimeout as error:
+                raise LogUnavailable(str(error)) from error
+            except (psycopg.OperationalError, OSError) as error:
+                if left <= 0:
+                    raise LogUnavailable(str(error)) from error
+                await asyncio.sleep(0.02)
+
+
+def _decoded(line: codec.Line) -> Recorded:
+    try:
+        return codec.decode_state(line.position, line.stream, line.version, line.state)
+    except msgspec.MsgspecError as error:
+        raise UnreadableEvent(line, str(error)) from error
+
+
+async def _configure(connection: psycopg.AsyncConnection[TupleRow]) -> None:
+    await connection.execute(settings_query(READER_SETTINGS))

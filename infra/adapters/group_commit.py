@@ -1,0 +1,387 @@
+"""Appends commands to the log: what waits together is written together, on one connection.
+
+A command is answered only once its outcome is certain. When the connection is lost after a batch
+was sent, nobody knows whether it was committed, and the server may even be about to commit it. Such
+commands are sent again: the log takes each (stream, version) once, so either the second writing is
+the only one, or it is refused and the log shows whose events stand there.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+import structlog
+
+from domain.shared.message import Event, tag_of
+from infra import codec
+from infra.adapters import binary_arrays
+from infra.adapters.connections import bounded, connect
+from infra.ports import KeyTaken, LogUnavailable, Recorded, StoredAnswer, StreamMoved
+
+WAITING_MAX = 20_000
+"""Commands that may wait; one more is refused."""
+
+BATCH_EVENTS_MAX = 1_000
+BATCH_BYTES_MAX = 8 * 1024 * 1024
+
+WRITE_SECONDS = 15.0
+PATIENCE_SECONDS = 5.0
+"""How long a command that was never sent waits for the server to come back."""
+
+DOUBT_PATIENCE_SECONDS = 60.0
+"""How long a command that may have been written waits for certainty."""
+
+BACKOFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+SESSION = {
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
+    # The server gives up before we do, so that a slow batch ends with a certain answer.
+    "lock_timeout": "8s",
+    "statement_timeout": "10s",
+}
+
+APPEND = """
+    SELECT outcomes, positions
+    FROM log.append(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
+"""
+
+VALUES_REFUSED = ("22", "23", "54")
+"""Classes of SQLSTATEs that say that a command's values are at fault, and not the server."""
+
+log = structlog.get_logger()
+
+
+class OutcomeUnknown(LogUnavailable):
+    """The log stayed away for so long that nobody can say whether the command was written."""
+
+
+class Unstorable(Exception):
+    """PostgreSQL refuses these very values, and will do so whenever they are tried."""
+
+
+@dataclass(slots=True, eq=False)
+class Command:
+    """One command's events, encoded while earlier ones are being written."""
+
+    events: Sequence[Recorded]
+    answer: StoredAnswer | None
+    done: asyncio.Future[Sequence[int]]
+    since: float
+    streams: list[bytes] = field(default_factory=list)
+    versions: list[bytes] = field(default_factory=list)
+    topics: list[bytes] = field(default_factory=list)
+    states: list[bytes] = field(default_factory=list)
+    size: int = 0
+    continues: list[tuple[str, int]] = field(default_factory=list)
+    doubtful: bool = False
+
+    def encode(self) -> None:
+        newest: dict[str, int] = {}
+        for recorded in self.events:
+            stream, version = recorded.stream, recorded.version
+            before = newest.get(stream)
+            if before is None:
+                if version > 1:
+                    self.continues.append((stream, version - 1))
+            elif version != before + 1:
+                raise ValueError(f"versions of {stream} do not follow each other")
+            newest[stream] = version
+            state = codec.encode_state(recorded)
+            self.streams.append(binary_arrays.text(stream))
+            self.versions.append(binary_arrays.bigint(version))
+            self.topics.append(_topic(type(recorded.event)))
+            self.states.append(binary_arrays.bytea(state))
+            self.size += len(state) + 64
+
+    def succeed(self, positions: Sequence[int]) -> None:
+        if not self.done.done():
+            self.done.set_result(positions)
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class GroupCommit:
+    """The one writer of a process. `submit` is called from the event loop that `run` runs on."""
+
+    def __init__(self, postgres_url: str, written: Callable[[int], None]) -> None:
+        self._url = postgres_url
+        self._written = written
+        self._waiting: deque[Command] = deque()
+        self._filled = asyncio.Event()
+        self._connection: psycopg.AsyncConnection | None = None
+        self._failures = 0
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="group-commit")
+
+    def submit(
+        self, events: Sequence[Recorded], answer: StoredAnswer | None
+    ) -> asyncio.Future[Sequence[int]]:
+        """Queue a command; its future has the positions, or raises what `EventLog.append` does."""
+        if self._closing or len(self._waiting) >= WAITING_MAX:
+            raise LogUnavailable("closing" if self._closing else "too many commands wait")
+        loop = asyncio.get_running_loop()
+        command = Command(events, answer, loop.create_future(), loop.time())
+        command.encode()
+        self._waiting.append(command)
+        self._filled.set()
+        return command.done
+
+    async def close(self) -> None:
+        """Write what waits, as far as the server lets us in time, and stop."""
+        self._closing = True
+        self._filled.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=PATIENCE_SECONDS)
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._disconnect()
+        while self._waiting:
+            self._give_up(self._waiting.popleft(), LogUnavailable("closed"))
+
+    async def _run(self) -> None:
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._filled.clear()
+                await self._filled.wait()
+                continue
+            batch = self._take()
+            if not batch:
+                continue
+            try:
+                await self._write(batch)
+            except asyncio.CancelledError:
+                for command in batch:
+                    self._give_up(command, LogUnavailable("closed"))
+                raise
+            except Exception as error:
+                # A fault of ours must not leave callers waiting, nor end the writer.
+                log.exception("log.writer_failed")
+                await self._disconnect()
+                for command in batch:
+                    self._give_up(command, LogUnavailable(repr(error)))
+
+    def _take(self) -> list[Command]:
+        """The next batch, in order of arrival, without those whose callers have gone away."""
+        batch: list[Command] = []
+        events = size = 0
+        while self._waiting and events < BATCH_EVENTS_MAX and size < BATCH_BYTES_MAX:
+            command = self._waiting.popleft()
+            # A caller who gave up on a doubtful command is gone too: nobody needs its outcome.
+            if not command.done.done():
+                batch.append(command)
+                events += len(command.streams)
+                size += command.size
+        return batch
+
+    async def _write(self, batch: list[Command]) -> None:
+        try:
+            connection = await self._connected()
+        except (psycopg.Error, OSError) as error:
+            self._put_back(batch)
+            await self._back_off(error)
+            return
+        try:
+            with bounded(connection, WRITE_SECONDS):
+                outcomes, positions = await self._append(connection, batch)
+                claims = [
+                    command
+                    for command, outcome in zip(batch, outcomes or "", strict=False)
+                    if command.doubtful and outcome != "W"
+                ]
+                found = await self._look_up(connection, claims) if claims else {}
+        except (psycopg.Error, OSError) as error:
+            await self._after_failure(connection, batch, error)
+            return
+        self._failures = 0
+        self._answer(batch, outcomes, positions, found)
+
+    async def _append(
+        self, connection: psycopg.AsyncConnection, batch: Sequence[Command]
+    ) -> tuple[str | None, list[int | None]]:
+        cursor = await connection.execute(APPEND, _parameters(batch), prepare=True, binary=True)
+        row = await cursor.fetchone()
+        assert row is not None
+        outcomes, positions = row
+        return outcomes, positions
+
+    def _answer(
+        self,
+        batch: Sequence[Command],
+        outcomes: str | None,
+        positions: Sequence[int | None],
+        found: dict[int, Sequence[int]],
+    ) -> None:
+        first = head = 0
+        for index, command in enumerate(batch):
+            end = first + len(command.streams)
+            outcome = "W" if outcomes is None else outcomes[index]
+            ours = positions[first:end] if outcome == "W" else found.get(id(command))
+            first = end
+            if ours is not None:
+                written = [position for position in ours if position is not None]
+                head = max(head, written[-1] if written else 0)
+                command.succeed(written)
+            elif outcome == "K":
+                command.fail(KeyTaken())
+            else:
+                command.fail(StreamMoved(command.events[0].stream if command.events else ""))
+        if head:
+            self._written(head)
+
+    async def _after_failure(
+        self, connection: psycopg.AsyncConnection, batch: list[Command], error: Exception
+    ) -> None:
+        state = getattr(error, "sqlstate", None) or ""
+        if connection.closed or not state:
+            # The batch was sent and its answer lost: only the log knows what became of it.
+            log.warning("log.outcome_unknown", commands=len(batch), error=repr(error))
+            for command in batch:
+                command.doubtful = True
+            self._put_back(batch)
+            await self._back_off(error)
+        elif not state.startswith(VALUES_REFUSED):
+            log.error("log.refused", commands=len(batch), sqlstate=state, error=str(error))
+            for command in batch:
+                if not command.doubtful:
+                    command.fail(LogUnavailable(str(error)))
+            self._put_back([command for command in batch if command.doubtful])
+            await self._back_off(error)
+        elif len(batch) == 1:
+            batch[0].fail(Unstorable(str(error)))
+        else:
+            # One command's values were refused, and with them the batch: each goes alone.
+            for command in batch:
+                await self._write([command])
+
+    def _put_back(self, batch: Sequence[Command]) -> None:
+        """Return a batch to the front of the queue, less those who have waited long enough."""
+        now = asyncio.get_running_loop().time()
+        self._waiting.extendleft(reversed(batch))
+        still_waiting: deque[Command] = deque()
+        for command in self._waiting:
+            patience = DOUBT_PATIENCE_SECONDS if command.doubtful else PATIENCE_SECONDS
+            if now - command.since < patience:
+                still_waiting.append(command)
+            else:
+                self._give_up(command, LogUnavailable("the log does not answer"))
+        self._waiting = still_waiting
+
+    def _give_up(self, command: Command, error: LogUnavailable) -> None:
+        command.fail(OutcomeUnknown(str(error)) if command.doubtful else error)
+
+    async def _connected(self) -> psycopg.AsyncConnection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await connect(self._url, "plaza-log-writer", SESSION)
+            binary_arrays.register(self._connection)
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error, OSError):
+                await self._connection.close()
+            self._connection = None
+
+    async def _back_off(self, error: Exception) -> None:
+        await self._disconnect()
+        pause = BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)]
+        self._failures += 1
+        log.warning("log.unreachable", error=repr(error), retry_in_seconds=pause)
+        await asyncio.sleep(pause)
+
+    async def _look_up(
+        self, connection: psycopg.AsyncConnection, claims: Sequence[Command]
+    ) -> dict[int, Sequence[int]]:
+        """Positions of those doubtful commands whose own events, or answer, stand in the log."""
+        return {
+            id(command): positions
+            for command in claims
+            if (positions := await _own_positions(connection, command)) is not None
+        }
+
+
+async def _own_positions(
+    connection: psycopg.AsyncConnection, command: Command
+) -> Sequence[int] | None:
+    if not command.events:
+        return [] if await _own_answer(connection, command.answer) else None
+    positions: list[int] = []
+    for recorded in command.events:
+        cursor = await connection.execute(
+            "SELECT notification_id FROM log.events"
+            " WHERE originator_id = %s AND originator_version = %s AND state = %s",
+            [recorded.stream, recorded.version, codec.encode_state(recorded)],
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        positions.append(row[0])
+    return positions
+
+
+async def _own_answer(connection: psycopg.AsyncConnection, answer: StoredAnswer | None) -> bool:
+    assert answer is not None
+    cursor = await connection.execute(
+        "SELECT FROM log.answers WHERE member_id = %s AND key = %s AND body_hash = %s"
+        " AND status = %s AND body = %s",
+        [answer.member_id, answer.key, answer.body_hash, answer.status, answer.body],
+    )
+    return await cursor.fetchone() is not None
+
+
+def _parameters(batch: Sequence[Command]) -> list[bytes]:
+    ends: list[bytes] = []
+    streams: list[bytes] = []
+    versions: list[bytes] = []
+    topics: list[bytes] = []
+    states: list[bytes] = []
+    continues: list[tuple[int, str, int]] = []
+    answers: list[tuple[int, StoredAnswer]] = []
+    for number, command in enumerate(batch, start=1):
+        streams += command.streams
+        versions += command.versions
+        topics += command.topics
+        states += command.states
+        ends.append(binary_arrays.integer(len(streams)))
+        for stream, version in command.continues:
+            continues.append((number, stream, version))
+        if command.answer is not None:
+            answers.append((number, command.answer))
+    return [
+        binary_arrays.integers(ends),
+        binary_arrays.texts(streams),
+        binary_arrays.bigints(versions),
+        binary_arrays.texts(topics),
+        binary_arrays.byteas(states),
+        binary_arrays.integers([binary_arrays.integer(number) for number, _, _ in continues]),
+        binary_arrays.texts([binary_arrays.text(stream) for _, stream, _ in continues]),
+        binary_arrays.bigints([binary_arrays.bigint(version) for _, _, version in continues]),
+        binary_arrays.integers([binary_arrays.integer(number) for number, _ in answers]),
+        binary_arrays.texts([binary_arrays.text(a.member_id) for _, a in answers]),
+        binary_arrays.texts([binary_arrays.text(a.key) for _, a in answers]),
+        binary_arrays.byteas([binary_arrays.bytea(a.body_hash) for _, a in answers]),
+        binary_arrays.integers([binary_arrays.integer(a.status) for _, a in answers]),
+        binary_arrays.byteas([binary_arrays.bytea(a.body) for _, a in answers]),
+        binary_arrays.bigints([binary_arrays.bigint(a.position) for _, a in answers]),
+    ]
+
+
+_topics: dict[type[Event], bytes] = {}
+
+
+def _topic(event_class: type[Event]) -> bytes:
+    found = _topics.get(event_class)
+    if found is None:
+        found = _topics[event_class] = binary_arrays.text(tag_of(event_class))
+    return found
