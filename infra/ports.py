@@ -72,7 +72,8 @@ class EventLog(Protocol):
         """Write one command's events, and its answer, whole or not at all; answers their positions.
 
         The events may belong to several streams. Durable on return. Raises `StreamMoved` if a
-        version is taken, `KeyTaken` if the answer's key is, `LogUnavailable` if nothing was written.
+        version is taken, `KeyTaken` if the answer's key is, `LogUnavailable` if nothing was
+        written.
         """
         ...
 
@@ -89,7 +90,7 @@ class EventLog(Protocol):
         ...
 
     async def wait(self, after: int, seconds: float) -> bool:
-        """Return True soon after the log has an event after this position, False after `seconds`."""
+        """Return True soon after the log has an event after this position, else False in time."""
         ...
 
 
@@ -152,6 +153,7 @@ class Frame:
 
     `previous` is the position of the partition's last event (or watermark) before this frame, 0 at
     its beginning. A frame without events is a watermark: the partition has nothing up to `last`.
+    `unreadable` are the rows among them that no event could be made of.
     """
 
     partition: int
@@ -159,6 +161,47 @@ class Frame:
     first: int
     last: int
     events: Sequence[Recorded] = field(default_factory=tuple)
+    unreadable: Sequence["Unreadable"] = field(default_factory=tuple)
+
+
+class Unreadable(Struct, frozen=True, kw_only=True):
+    """A row of the log that could not be decoded: who folds it sets it aside.
+
+    `tag` and `key` are what could still be made out of it: the event's type, or nothing, and its
+    ordering key, or else the stream's name.
+    """
+
+    position: int
+    stream: str
+    version: int
+    state: bytes
+    tag: str
+    key: str
+    partition: int
+    error: str
+
+
+class Applied(Struct, frozen=True, omit_defaults=True):
+    """What projections tell on the channel `plaza_changes`, as JSON, with the commit that did it.
+
+    `positions`: how far each partition of the projection's build is now. The rest are the ids that
+    rows changed for: posts and members by number, `relations` the members whose follows, blocks,
+    mutes, likes or reposts changed, sessions by id. `everything`: more than a notification can
+    hold changed. A `build` not heard of before means that other tables are served from now on:
+    look the search path up again.
+    """
+
+    projection: str
+    build: int
+    positions: Mapping[int, int]
+    posts: Sequence[int] = ()
+    members: Sequence[int] = ()
+    relations: Sequence[int] = ()
+    sessions: Sequence[str] = ()
+    everything: bool = False
+
+
+CHANGES_CHANNEL = "plaza_changes"
 
 
 class ProjectionRunner(Protocol):
