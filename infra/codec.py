@@ -1,17 +1,19 @@
 """How events are written down: the envelope and the event as msgpack, under the event's tag."""
 
+import contextlib
 import zlib
+from collections.abc import Iterable
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import Struct
 
 from domain.events import AnyEvent
-from domain.shared.message import tag_of
+from domain.shared.message import Event, tag_of
 from domain.shared.personal import Personal
-from infra.ports import Frame, Keyring, Recorded
+from infra.ports import Frame, Keyring, Recorded, Unreadable
 
 PARTITIONS_PER_HALF = 8
 SOCIAL_PARTITIONS = range(PARTITIONS_PER_HALF)
@@ -46,6 +48,9 @@ class FrameLines(Struct, frozen=True, array_like=True):
     lines: list[Line]
 
 
+EVENT_CLASSES: dict[str, type[Event]] = {tag_of(kind): kind for kind in get_args(AnyEvent)}
+"""Every event's class by the tag that it is stored under."""
+
 _encoder = msgspec.msgpack.Encoder()
 _decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
 _decode_frame = msgspec.msgpack.Decoder(FrameLines).decode
@@ -60,7 +65,7 @@ def encode_state(recorded: Recorded) -> bytes:
 
 
 def decode_state(position: int, stream: str, version: int, state: bytes) -> Recorded:
-    """The recorded event of a stored row. Raises `msgspec.DecodeError` for one that cannot be read."""
+    """The recorded event of a stored row. Raises `msgspec.DecodeError` if it cannot be read."""
     envelope = _decode_envelope(state)
     return Recorded(
         stream=stream,
@@ -78,9 +83,46 @@ def encode_frame(frame: FrameLines) -> bytes:
 
 
 def decode_frame(message: bytes) -> Frame:
-    lines = _decode_frame(message)
-    events = [decode_state(l.position, l.stream, l.version, l.state) for l in lines.lines]
-    return Frame(lines.partition, lines.previous, lines.first, lines.last, events)
+    """The frame of a Kafka message. Lines that cannot be read are in it as such.
+
+    Raises `msgspec.DecodeError` when the message is no frame at all.
+    """
+    frame = _decode_frame(message)
+    events, unreadable = decode_lines(frame.lines)
+    return Frame(frame.partition, frame.previous, frame.first, frame.last, events, unreadable)
+
+
+def decode_lines(lines: Iterable[Line]) -> tuple[list[Recorded], list[Unreadable]]:
+    """The events of some rows, and the rows that cannot be read."""
+    events: list[Recorded] = []
+    unreadable: list[Unreadable] = []
+    for line in lines:
+        try:
+            events.append(decode_state(line.position, line.stream, line.version, line.state))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            unreadable.append(unreadable_line(line, error))
+    return events, unreadable
+
+
+def unreadable_line(line: Line, error: Exception) -> Unreadable:
+    """What can still be told about a row that cannot be read, so that its key can be parked."""
+    tag, key, half = "", line.stream, SOCIAL_PARTITIONS
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, LookupError, TypeError):
+        fields = msgspec.msgpack.decode(line.state)[3]
+        tag = str(fields["type"])
+        event_class = EVENT_CLASSES[tag]
+        half = COMMERCE_PARTITIONS if is_commerce(event_class) else half
+        key = str(fields[event_class.ordered_by])
+    return Unreadable(
+        position=line.position,
+        stream=line.stream,
+        version=line.version,
+        state=line.state,
+        tag=tag,
+        key=key,
+        partition=half.start + _place(key),
+        error=str(error),
+    )
 
 
 def ordering_key(event: Any) -> str:
@@ -90,12 +132,16 @@ def ordering_key(event: Any) -> str:
 
 def partition_of(event: Any) -> int:
     """The partition that an event travels through: its half's, by the hash of its ordering key."""
-    place = zlib.crc32(ordering_key(event).encode()) % PARTITIONS_PER_HALF
-    return place + (PARTITIONS_PER_HALF if is_commerce(event) else 0)
+    half = COMMERCE_PARTITIONS if is_commerce(type(event)) else SOCIAL_PARTITIONS
+    return half.start + _place(ordering_key(event))
 
 
-def is_commerce(event: Any) -> bool:
-    return type(event).__module__.startswith("domain.commerce.")
+def _place(key: str) -> int:
+    return zlib.crc32(key.encode()) % PARTITIONS_PER_HALF
+
+
+def is_commerce(event_class: type) -> bool:
+    return event_class.__module__.startswith("domain.commerce.")
 
 
 def personal_fields(event_class: type) -> tuple[str, ...]:
