@@ -1,26 +1,18 @@
 """The event log in PostgreSQL: appended to by group commit, read over a small pool."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import msgspec
-import psycopg
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from infra import codec
-from infra.adapters.connections import PARAMETERS, bounded, settings_query
 from infra.adapters.group_commit import GroupCommit
 from infra.adapters.log_listener import HEAD, LogListener
+from infra.adapters.pools import Pool
 from infra.ports import LogUnavailable, Recorded, StoredAnswer
 
 READERS_MAX = 4
-READ_SECONDS = 15.0
-READ_PATIENCE_SECONDS = 5.0
-"""How long a read goes on trying while the server is away."""
-
-READER_SETTINGS = {"statement_timeout": "10s", "default_transaction_read_only": "on"}
+READER_SETTINGS = {"default_transaction_read_only": "on"}
 
 COLUMNS = "notification_id, originator_id, originator_version, state"
 STREAMS = f"""
@@ -35,9 +27,6 @@ ANSWER = """
     SELECT body_hash, status, body, position FROM log.answers WHERE member_id = %s AND key = %s
 """
 
-T = TypeVar("T")
-Row = tuple[Any, ...]
-
 
 class UnreadableEvent(Exception):
     """A stored row that no decoder of this version understands: newer than we are, or damaged."""
@@ -51,18 +40,7 @@ class PostgresEventLog:
     """`infra.ports.EventLog` on PostgreSQL. Open it inside the event loop that uses it."""
 
     def __init__(self, postgres_url: str) -> None:
-        self._pool = AsyncConnectionPool[psycopg.AsyncConnection[TupleRow]](
-            postgres_url,
-            min_size=1,
-            max_size=READERS_MAX,
-            kwargs={
-                "autocommit": True,
-                "application_name": "plaza-log-reader",
-                **PARAMETERS,
-            },
-            configure=_configure,
-            open=False,
-        )
+        self._pool = Pool(postgres_url, "plaza-log-reader", READERS_MAX, READER_SETTINGS)
         self._listener = LogListener(postgres_url)
         self._writer = GroupCommit(postgres_url, written=self._listener.advance)
 
@@ -104,7 +82,7 @@ class PostgresEventLog:
         return found
 
     async def answer(self, member_id: str, key: str) -> StoredAnswer | None:
-        rows = await self._rows(ANSWER, [member_id, key])
+        rows = await self._pool.rows(ANSWER, [member_id, key])
         if not rows:
             return None
         body_hash, status, body, position = rows[0]
@@ -136,39 +114,14 @@ class PostgresEventLog:
         return await self._lines(NEXT, [after, limit])
 
     async def head(self) -> int:
-        rows = await self._rows(HEAD, [])
+        rows = await self._pool.rows(HEAD, [])
         return int(rows[0][0])
 
     async def wait(self, after: int, seconds: float) -> bool:
         return await self._listener.wait(after, seconds)
 
     async def _lines(self, query: str, parameters: Sequence[Any]) -> Sequence[codec.Line]:
-        return [codec.Line(*row) for row in await self._rows(query, parameters)]
-
-    async def _rows(self, query: str, parameters: Sequence[Any]) -> Sequence[Row]:
-        async def fetch(connection: psycopg.AsyncConnection[TupleRow]) -> Sequence[Row]:
-            cursor = await connection.execute(query, parameters, prepare=True, binary=True)
-            return await cursor.fetchall()
-
-        return await self._reading(fetch)
-
-    async def _reading(
-        self, fetch: Callable[[psycopg.AsyncConnection[TupleRow]], Awaitable[T]]
-    ) -> T:
-        """Read on a pooled connection; on the next one if it turns out to be dead."""
-        deadline = asyncio.get_running_loop().time() + READ_PATIENCE_SECONDS
-        while True:
-            left = deadline - asyncio.get_running_loop().time()
-            try:
-                async with self._pool.connection(timeout=max(left, 0.01)) as connection:
-                    with bounded(connection, READ_SECONDS):
-                        return await fetch(connection)
-            except PoolTimeout as error:
-                raise LogUnavailable(str(error)) from error
-            except (psycopg.OperationalError, OSError) as error:
-                if left <= 0:
-                    raise LogUnavailable(str(error)) from error
-                await asyncio.sleep(0.02)
+        return [codec.Line(*row) for row in await self._pool.rows(query, parameters)]
 
 
 def _decoded(line: codec.Line) -> Recorded:
@@ -176,7 +129,3 @@ def _decoded(line: codec.Line) -> Recorded:
         return codec.decode_state(line.position, line.stream, line.version, line.state)
     except msgspec.MsgspecError as error:
         raise UnreadableEvent(line, str(error)) from error
-
-
-async def _configure(connection: psycopg.AsyncConnection[TupleRow]) -> None:
-    await connection.execute(settings_query(READER_SETTINGS))
