@@ -1,0 +1,414 @@
+"""Runs commands: fold the stream, decide, append; decide again where somebody else was faster.
+
+Only an append proves that a remembered state was current. A refusal, or a decision that nothing
+happens, made on remembered state is made again on freshly loaded state before it is believed.
+"""
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from msgspec import Struct, structs
+
+from domain.shared.decider import Decider
+from domain.shared.message import Command
+from domain.shared.rejection import Invalid, Rejection
+from infra.codec import person_of, seal_event
+from infra.ports import (
+    Clock,
+    EventLog,
+    Keyring,
+    LogUnavailable,
+    Recorded,
+    StoredAnswer,
+    StreamMoved,
+)
+
+ATTEMPTS_MAX = 8
+BACKOFF_SECONDS = 0.005
+LOADS_AT_ONCE_MAX = 2
+
+Deciders = Mapping[type, Decider[Any, Any, Any]]
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """Why commands are executed, and what to keep as their answer.
+
+    `answer` is called with what was decided, before it has positions; its answer is written in the
+    same statement as the events, also where there are none.
+    """
+
+    correlation_id: str = ""
+    causation_id: str = ""
+    answer: Callable[[Sequence[Recorded]], StoredAnswer] | None = None
+
+
+class Outcome(Struct, frozen=True):
+    """What came of commands: `position` covers all they depend on, also where nothing happened.
+
+    Personal texts in the events are sealed.
+    """
+
+    position: int
+    events: tuple[Recorded, ...] = ()
+
+
+class State(Struct, frozen=True):
+    """A stream, folded: `version` 0 and no positions where it has no events.
+
+    `last_position` is 0 while the newest events are on their way to the log.
+    """
+
+    value: Any
+    version: int = 0
+    first_position: int = 0
+    last_position: int = 0
+    seen_at: float = 0.0
+
+
+Step = tuple[Command, Decider[Any, Any, Any], str]
+Look = Callable[[str], Awaitable[State]]
+Prepare = Callable[[Look], Awaitable[Sequence[Command]]]
+
+UNEXPLAINED = Context()
+
+
+class Executor:
+    """Executes commands on one log. Remembers the streams it has met last.
+
+    `facts_seconds_max`: how long a remembered state may serve as a fact for another stream's
+    command, since no append proves that one. Other writers are believed to be that late at most.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        log: EventLog,
+        keyring: Keyring,
+        deciders: Deciders,
+        clock: Clock,
+        *,
+        cache_size: int = 100_000,
+        facts_seconds_max: float = 1.0,
+    ) -> None:
+        self._log = log
+        self._keyring = keyring
+        self._deciders = deciders
+        self._clock = clock
+        self._facts_seconds_max = facts_seconds_max
+        self._memory = Memory(cache_size)
+        self._loads = Loads(log, {decider.prefix: decider for decider in deciders.values()})
+
+    async def execute(self, *commands: Command, context: Context = UNEXPLAINED) -> Outcome:
+        """Do all of these commands in one append, or none of them.
+
+        Durable on return. Raises the rejection of the first command that is refused; `StreamMoved`
+        when others kept being faster; `KeyTaken`, `LogUnavailable` and `KeyDestroyed` as they come.
+        """
+        outcome = await self._attempt(commands, context, fresh=False)
+        for attempt in range(1, ATTEMPTS_MAX):
+            if outcome is not None:
+                return outcome
+            if attempt > 1:
+                await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS * 2**attempt))
+            outcome = await self._attempt(commands, context, fresh=True)
+        if outcome is None:
+            raise StreamMoved
+        return outcome
+
+    async def execute_prepared(self, prepare: Prepare, context: Context = UNEXPLAINED) -> Outcome:
+        """Execute the commands that `prepare` makes from the states of other streams.
+
+        It is called with a function that looks at a stream, and called again with one that looks
+        afresh when what it made, or it itself, was refused on remembered states.
+        """
+        remembered = False
+
+        async def look(stream: str) -> State:
+            nonlocal remembered
+            state = self._fact(stream)
+            if state is None:
+                return await self.state(stream, fresh=True)
+            remembered = True
+            return state
+
+        async def look_afresh(stream: str) -> State:
+            return await self.state(stream, fresh=True)
+
+        try:
+            return await self.execute(*await prepare(look), context=context)
+        except Invalid:
+            raise
+        except Rejection:
+            if not remembered:
+                raise
+        return await self.execute(*await prepare(look_afresh), context=context)
+
+    async def state(self, stream: str, *, fresh: bool = False) -> State:
+        """The state of a stream: as last seen if that was a moment ago, else loaded."""
+        state = None if fresh else self._fact(stream)
+        return state or (await self._load((stream,)))[stream]
+
+    def forget(self, stream: str) -> None:
+        """Load this stream the next time, because it changed elsewhere."""
+        self._memory.forget(stream)
+
+    def _fact(self, stream: str) -> State | None:
+        state = self._memory.get(stream)
+        # A state on its way to the log is no fact yet, and lacks positions.
+        if state is None or not (state.first_position and state.last_position):
+            return None
+        young = time.monotonic() - state.seen_at <= self._facts_seconds_max
+        return state if young else None
+
+    async def _attempt(
+        self, commands: Sequence[Command], context: Context, *, fresh: bool
+    ) -> Outcome | None:
+        """One try; None where it must be repeated on freshly loaded states."""
+        steps = []
+        states: dict[str, State] = {}
+        unknown = []
+        for command in commands:
+            decider = self._deciders[type(command)]
+            stream = decider.stream(command)
+            steps.append((command, decider, stream))
+            if stream in states:
+                continue
+            state = None if fresh else self._memory.get(stream)
+            if state is not None:
+                states[stream] = state
+            elif command.creates and not fresh:
+                states[stream] = State(decider.initial)
+            else:
+                unknown.append(stream)
+        loaded = await self._load(unknown) if unknown else {}
+        states.update(loaded)
+        recorded = self._decide(steps, states, loaded, context)
+        return None if recorded is None else await self._append(recorded, states, context)
+
+    def _decide(
+        self, steps: Sequence[Step], states: dict[str, State], proven: Container[str], why: Context
+    ) -> list[Recorded] | None:
+        """What happens; moves `states` on. None where only a remembered state says no."""
+        now = self._clock()
+        recorded: list[Recorded] = []
+        for command, decider, stream in steps:
+            state = states[stream]
+            try:
+                events = decider.decide(command, state.value, now)
+            except Invalid:
+                raise
+            except Rejection:
+                if stream in proven:
+                    raise
+                return None
+            if not events:
+                if stream in proven:
+                    continue
+                return None
+            value, version = state.value, state.version
+            for event in events:
+                version += 1
+                value = decider.evolve(value, event)
+                recorded.append(
+                    Recorded(
+                        stream=stream,
+                        version=version,
+                        recorded_at=now,
+                        event=event,
+                        correlation_id=why.correlation_id,
+                        causation_id=why.causation_id,
+                    )
+                )
+            states[stream] = State(value, version, state.first_position)
+        return recorded
+
+    async def _append(
+        self, recorded: list[Recorded], states: dict[str, State], context: Context
+    ) -> Outcome | None:
+        before = max(state.last_position for state in states.values())
+        answer = None
+        if recorded:
+            recorded = await self._seal(recorded)
+        if context.answer is not None:
+            answer = structs.replace(context.answer(recorded), position=before)
+        elif not recorded:
+            return Outcome(before)
+
+        # Whoever is next in a stream decides on what is on its way; the log refuses that one too
+        # if it refuses this one.
+        changed = {one.stream: states[one.stream] for one in recorded}
+        for stream, state in changed.items():
+            self._memory.put(stream, state)
+        try:
+            positions = await self._log.append(recorded, answer)
+        except StreamMoved:
+            self._forget(changed)
+            return None
+        except BaseException:
+            # Even a cancelled wait may have been written.
+            self._forget(changed)
+            raise
+        if not recorded:
+            return Outcome(before)
+        placed = tuple(map(at_position, recorded, positions))
+        for one in placed:
+            changed[one.stream] = self._settle(one, changed[one.stream])
+        return Outcome(positions[-1], placed)
+
+    def _settle(self, one: Recorded, state: State) -> State:
+        settled = State(
+            state.value,
+            state.version,
+            one.position if one.version == 1 else state.first_position,
+            one.position,
+            time.monotonic(),
+        )
+        self._memory.replace(one.stream, state, settled)
+        return settled
+
+    async def _seal(self, recorded: list[Recorded]) -> list[Recorded]:
+        persons = {person for one in recorded if (person := person_of(one.event)) is not None}
+        if not persons:
+            return recorded
+        await self._keyring.fetch(persons)
+        return [
+            structs.replace(one, event=seal_event(one.event, self._keyring)) for one in recorded
+        ]
+
+    async def _load(self, streams: Iterable[str]) -> dict[str, State]:
+        loaded = await self._loads.load(streams)
+        for stream, state in loaded.items():
+            if state.version:
+                self._memory.put_newer(stream, state)
+        return loaded
+
+    def _forget(self, streams: Iterable[str]) -> None:
+        for stream in streams:
+            self._memory.forget(stream)
+
+
+def at_position(recorded: Recorded, position: int) -> Recorded:
+    return Recorded(
+        stream=recorded.stream,
+        version=recorded.version,
+        recorded_at=recorded.recorded_at,
+        event=recorded.event,
+        correlation_id=recorded.correlation_id,
+        causation_id=recorded.causation_id,
+        position=position,
+    )
+
+
+class Memory:
+    """The states of the streams that were met last."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._states: OrderedDict[str, State] = OrderedDict()
+
+    def get(self, stream: str) -> State | None:
+        state = self._states.get(stream)
+        if state is not None:
+            self._states.move_to_end(stream)
+        return state
+
+    def put(self, stream: str, state: State) -> None:
+        self._states[stream] = state
+        self._states.move_to_end(stream)
+        if len(self._states) > self._size:
+            self._states.popitem(last=False)
+
+    def put_newer(self, stream: str, state: State) -> None:
+        """Keep this state unless a newer one is known."""
+        known = self._states.get(stream)
+        if known is None or known.version <= state.version:
+            self.put(stream, state)
+
+    def replace(self, stream: str, before: State, after: State) -> None:
+        """Keep `after` unless something else has taken the place of `before`."""
+        if self._states.get(stream) is before:
+            self._states[stream] = after
+
+    def forget(self, stream: str) -> None:
+        self._states.pop(stream, None)
+
+
+class Loads:
+    """Loads streams, and joins what is asked for at one moment into one round trip.
+
+    What is on its way when a stream is asked for is not waited for: it may be too old.
+    """
+
+    def __init__(
+        self, log: EventLog, deciders_by_prefix: Mapping[str, Decider[Any, Any, Any]]
+    ) -> None:
+        self._log = log
+        self._deciders = deciders_by_prefix
+        self._asked: dict[str, list[asyncio.Future[State]]] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def load(self, streams: Iterable[str]) -> dict[str, State]:
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_soon(self._start)
+        futures = {stream: loop.create_future() for stream in streams}
+        for stream, future in futures.items():
+            self._asked.setdefault(stream, []).append(future)
+        return dict(zip(futures, await asyncio.gather(*futures.values()), strict=True))
+
+    def _start(self) -> None:
+        if self._asked and len(self._under_way) < LOADS_AT_ONCE_MAX:
+            asked, self._asked = self._asked, {}
+            task = asyncio.create_task(self._fetch(asked))
+            self._under_way.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._start()
+
+    async def _fetch(self, asked: dict[str, list[asyncio.Future[State]]]) -> None:
+        try:
+            found = await self._log.load_many(asked)
+        except LogUnavailable as error:
+            refuse(error, asked.values())
+            return
+        except Exception as error:
+            # One stream that cannot be read must not hide the others.
+            if len(asked) == 1:
+                refuse(error, asked.values())
+            for stream, futures in asked.items() if len(asked) > 1 else ():
+                await self._fetch({stream: futures})
+            return
+        for stream, futures in asked.items():
+            try:
+                state = self._fold(stream, found.get(stream, ()))
+            except Exception as error:
+                refuse(error, (futures,))
+                continue
+            for future in futures:
+                if not future.done():
+                    future.set_result(state)
+
+    def _fold(self, stream: str, history: Sequence[Recorded]) -> State:
+        decider = self._deciders[stream.partition(":")[0]]
+        if not history:
+            return State(decider.initial)
+        return State(
+            reduce(decider.evolve, (one.event for one in history), decider.initial),
+            history[-1].version,
+            history[0].position,
+            history[-1].position,
+            time.monotonic(),
+        )
+
+
+def refuse(error: Exception, waiting: Iterable[Sequence[asyncio.Future[State]]]) -> None:
+    for futures in waiting:
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
