@@ -171,10 +171,18 @@ def describe(
         if extra.get("secret") and value:
             value = MASK
         shown = None if value == "" else value
-        rows.append(
-            {"name": name, "value": shown, "source": source, "about": _description(field.type)}
-        )
+        rows.append({"name": name, "value": shown, "source": source})
     return rows
+
+
+def descriptions() -> dict[str, str]:
+    """What each variable is for, in a few words."""
+    return {
+        variable_name(field.name): str(
+            next(meta.description for meta in field.type.__metadata__ if meta.description)
+        )
+        for field in msgspec.structs.fields(Settings)
+    }
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -207,10 +215,6 @@ def _extra(kind: Any) -> dict[str, Any]:
     for meta in getattr(kind, "__metadata__", ()):
         found.update(meta.extra or {})
     return found
-
-
-def _description(kind: Any) -> str:
-    return str(next(meta.description for meta in kind.__metadata__ if meta.description))
 
 
 def _without_password(url: str) -> str:

@@ -50,7 +50,7 @@ def start_postgres(folder: Path, port: int | None = None) -> tuple[ServerProcess
 
 
 def postgres_program(folder: Path, port: int | None = None) -> Program:
-    """The server that lives in `folder`, ready to be started: initialised, and nothing left over.
+    """The server that lives in `folder`, ready to be started; initialised on first use.
 
     PostgreSQL refuses to run as root: then it runs as `nobody`. Where that user cannot reach the
     folder, the cluster lies outside of it, at the path that the file `place` in it names.
@@ -66,8 +66,13 @@ def postgres_program(folder: Path, port: int | None = None) -> Program:
     data = cluster / "data"
     if not (data / "PG_VERSION").exists():
         _initialise(cluster, data, binaries, user, password)
-    end_leftovers(data, "postgres", signal.SIGINT)
-    (data / "postmaster.pid").unlink(missing_ok=True)
+
+    def clear_up() -> None:
+        # Of a postmaster that was killed, backends may live on for a moment, and its own check
+        # whether the process id in this file is still its own can be fooled by another process.
+        end_leftovers(data, "postgres", signal.SIGINT)
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
     port = port or free_port()
     options = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
     url = f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/plaza"
@@ -80,6 +85,7 @@ def postgres_program(folder: Path, port: int | None = None) -> Program:
         answers=lambda: accepts_connections(port) and _answers(url),
         user=user,
         stop_signal=signal.SIGINT,
+        clear_up=clear_up,
     )
 
 

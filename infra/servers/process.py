@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import http.client
 import importlib.util
 import os
 import pwd
@@ -10,11 +11,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 START_WAIT_SECONDS = 60.0
+LEFTOVER_SECONDS = 5.0
 # Below the range that the kernel takes the ports of outgoing connections from, so that a server
 # that is started again finds its port still free.
 PORTS = range(20_000, 32_000)
@@ -30,9 +33,10 @@ class ServerFailed(Exception):
 class Program:
     """All that is needed to start a process, and to start it again after a crash.
 
-    `answers` tells, without raising, whether it serves. A program with a `user` is started as that
-    user. When the thread that started it dies, the kernel sends it `stop_signal`, so that nothing
-    outlives a killed `plaza up` or test run: start it from a thread that lasts.
+    `answers` tells, without raising, whether it serves. `clear_up` is to be called before each
+    start: it ends what an earlier process of the same folder left behind. A program with a `user`
+    is started as that user. When the thread that started it dies, the kernel sends it
+    `stop_signal`, so that nothing outlives a killed `plaza up`: start it from a thread that lasts.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Program:
     environment: Mapping[str, str] | None = None
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
+    clear_up: Callable[[], None] = field(default=lambda: None)
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start it in a session of its own, its output appended to its log file."""
@@ -113,6 +118,7 @@ class ServerProcess:
 
 def start(program: Program, seconds: float = START_WAIT_SECONDS) -> ServerProcess:
     """Start a program and wait until it answers."""
+    program.clear_up()
     server = ServerProcess(program, program.spawn())
     server.wait_until_it_answers(seconds)
     return server
@@ -146,6 +152,19 @@ def accepts_connections(port: int) -> bool:
     return False
 
 
+def answers_http(url: str, seconds: float = 2.0) -> bool:
+    """Whether a GET of this address is answered with 200."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=seconds)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def wheel_folder(package: str) -> Path:
     """Where an installed package lies, found without importing it: its import has side effects."""
     found = importlib.util.find_spec(package)
@@ -174,10 +193,10 @@ def processes_in(folder: Path, program: str) -> Iterator[int]:
                 yield int(entry.name)
 
 
-def end_leftovers(folder: Path, program: str, first: signal.Signals, seconds: float = 5.0) -> None:
+def end_leftovers(folder: Path, program: str, first: signal.Signals = signal.SIGTERM) -> None:
     """End what a killed run left behind in a server's folder, and wait until all of it is gone."""
     folder = folder.resolve()
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + LEFTOVER_SECONDS
     signals = [first]
     while found := list(processes_in(folder, program)):
         if time.monotonic() > deadline:
@@ -187,9 +206,35 @@ def end_leftovers(folder: Path, program: str, first: signal.Signals, seconds: fl
             for process_id in found:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process_id, wanted)
-        if time.monotonic() > deadline + seconds:
+        if time.monotonic() > deadline + LEFTOVER_SECONDS:
             raise ServerFailed(f"{program} in {folder} does not end: processes {found}")
         time.sleep(0.02)
+
+
+def identity(process_id: int) -> str | None:
+    """A name for this process that no other one ever has on this machine; None if it has ended."""
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{process_id}/stat").read_text()
+        state, *fields = stat.rpartition(")")[2].split()
+        if state != "Z":
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            return f"{boot}/{process_id}/{fields[18]}"
+    return None
+
+
+def end_identified(identities: Iterable[str], seconds: float = 3.0) -> list[int]:
+    """End exactly these processes and their groups, where they still run; answers which did."""
+    found = [
+        process_id for name in identities if identity(process_id := int(name.split("/")[1])) == name
+    ]
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + seconds
+        for process_id in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process_id, number)
+        while any(identity(process_id) for process_id in found) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    return found
 
 
 def group_of(user: str) -> int:

