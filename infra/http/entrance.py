@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.http.authentication import header
+from infra.http.bodies import ClientGone
 from infra.http.correlation import SCOPE_KEY, request_id_of
 from infra.http.metrics import RequestMetrics
 from infra.http.problems import MEDIA_TYPE, Problem, problem_of
@@ -42,33 +43,32 @@ class Origins:
 
 
 class Entrance:
-    """Calls `hot[(method, path)]` where there is one, else `app`, and looks after what is common.
+    """A whole service as one ASGI application: all its routes, and what they have in common.
 
-    `routes` are those of `app` and name the metrics; hot endpoints are among them. An exception
-    that gets this far is answered as a problem; one that nobody foresaw is logged with its trace
-    and answered as a 500.
+    `hot` names the endpoints, by method and path, that are found without Starlette's routing; they
+    are among the routes too. Whatever an endpoint raises is answered here as a problem document;
+    what nobody foresaw is logged with its trace and answered as a 500.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
-        app: ASGIApp,
+        routes: Sequence[BaseRoute],
         *,
-        routes: Sequence[Route],
         metrics: RequestMetrics,
         log: structlog.typing.FilteringBoundLogger,
         origins: Origins,
         hot: Mapping[tuple[str, str], ASGIApp] | None = None,
     ) -> None:
-        self._app = app
+        self._router = Router(routes, redirect_slashes=False)
         self._hot = dict(hot or {})
-        self._names = {id(route.endpoint): route.path for route in routes}
+        self._names = {id(r.endpoint): r.path for r in routes if isinstance(r, Route)}
         self._metrics = metrics
         self._log = log
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._router(scope, receive, send)
             return
         started = time.perf_counter()
         headers = scope["headers"]
@@ -88,6 +88,8 @@ class Entrance:
 
         try:
             await self._choose(scope)(scope, receive, sender)
+        except ClientGone:
+            return
         except Exception as error:
             # Whatever it was: the caller is answered, and we have the trace.
             problem = self._problem(scope, error)
@@ -101,14 +103,26 @@ class Entrance:
         if hot is not None:
             scope["endpoint"] = hot
             return hot
-        return preflight if is_preflight(scope) else self._app
+        if is_preflight(scope):
+            return preflight
+        # With an application in the scope, Starlette raises where nothing matches; else it answers
+        # for itself, in plain text.
+        scope["app"] = self
+        return self._router
 
     def _problem(self, scope: Scope, error: Exception) -> Problem:
         problem = problem_of(error)
+        if problem.status == 405:
+            problem.headers["Allow"] = ", ".join(self._methods_at(scope))
         if problem.status == 500:
             request_id, path = scope[SCOPE_KEY], scope["path"]
             self._log.exception("request.failed", request_id=request_id, path=path)
         return problem
+
+    def _methods_at(self, scope: Scope) -> list[str]:
+        """All methods of an address: Starlette names only those of the first route that fits."""
+        fitting = (r for r in self._router.routes if r.matches(scope)[0] is not Match.NONE)
+        return sorted({method for r in fitting for method in getattr(r, "methods", None) or ()})
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
         route = self._names.get(id(scope.get("endpoint")), UNMATCHED)

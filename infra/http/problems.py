@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.shared.rejection import Conflict, Forbidden, Invalid, NotFound, Rejection
-from infra.ports import LogUnavailable, StreamMoved
+from infra.ports import KeyDestroyed, LogUnavailable, StreamMoved
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_RETRY_SECONDS = 1
@@ -103,10 +102,10 @@ def malformed(detail: str) -> Problem:
     return Problem(400, "malformed-request", "The request is not JSON", detail)
 
 
-def too_large(bytes_max: int) -> Problem:
+def too_large(bytes_max: int, *, close: bool) -> Problem:
+    """`close`: the connection cannot serve another request, since the rest is not read."""
     detail = f"A body may have {bytes_max} bytes at most."
-    # What is left of the body is not read, so the connection cannot serve another request.
-    headers = {"Connection": "close"}
+    headers = {"Connection": "close"} if close else {}
     return Problem(413, "too-large", "The request is too large", detail, headers=headers)
 
 
@@ -146,6 +145,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911
             return unavailable("Too many changes at once. Try again.")
         case LogUnavailable():
             return unavailable("The event log cannot be reached. Nothing was recorded.")
+        case KeyDestroyed():
+            return unauthenticated("The account has been erased.")
         case HTTPException():
             return _of_status(error.status_code, error.headers)
         case _:
@@ -231,32 +232,3 @@ def _kebab(name: str) -> str:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
-
-
-async def answer(request: Request, error: Exception) -> Response:
-    """Starlette's exception handler for everything; a 405 names all methods of its address."""
-    problem = problem_of(error)
-    if problem.status == 405:
-        problem.headers["Allow"] = ", ".join(_allowed(request))
-    return problem.response()
-
-
-def _allowed(request: Request) -> list[str]:
-    found = {
-        method
-        for route in request.app.routes
-        if route.matches(request.scope)[0].value
-        for method in getattr(route, "methods", None) or ()
-    }
-    return sorted(found)
-
-
-HANDLERS: dict[Any, Any] = {
-    Problem: answer,
-    Rejection: answer,
-    msgspec.ValidationError: answer,
-    StreamMoved: answer,
-    LogUnavailable: answer,
-    HTTPException: answer,
-}
-"""For `Starlette(exception_handlers=…)`. What is in none of them reaches the `Entrance`: a 500."""

@@ -1,0 +1,306 @@
+"""How every command is taken in: who asks, how often, what exactly, and whether for the first time.
+
+A module of this package says what a request means: which commands, and what to answer. All the
+rest is here, once. An `Endpoint` is a plain ASGI application, so that the busiest ones can stand in
+front of Starlette and are still the same code.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from domain.shared.identifiers import id_number
+from domain.shared.message import Command
+from domain.shared.rejection import Rejection
+from domain.social.member.rejections import MemberIdTaken
+from domain.social.post.rejections import PostIdTaken
+from domain.social.session.rejections import SessionIdTaken
+from infra.http import idempotency
+from infra.http.authentication import Authenticator, Session
+from infra.http.bodies import read_body
+from infra.http.consistency import position_token
+from infra.http.correlation import SCOPE_KEY
+from infra.http.idempotency import ANYBODY, InFlight
+from infra.http.openapi import Operation, Parameter
+from infra.http.problems import MEDIA_TYPE, not_found, problem_of, undecodable
+from infra.http.rate_limits import RateLimits
+from infra.ports import EventLog, KeyTaken, Recorded, StoredAnswer
+from infra.runtime.execute import Context, Executor, Outcome, Prepare
+
+ID_ATTEMPTS_MAX = 3
+STORED_REFUSALS = {403, 404, 409}
+JSON = b"application/json"
+PROBLEM_JSON = MEDIA_TYPE.encode()
+
+B = TypeVar("B")
+
+IdText = Annotated[str, Meta(pattern="^[0-9a-v]{13}$", examples=["0d1kq3h8o2c7a"])]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Asked(Generic[B]):
+    """A request that may be acted on. `session` is None where no log-in is asked for."""
+
+    __slots__ = ("address", "body", "member_id", "path", "request_id", "session")
+
+    def __init__(
+        self, scope: Scope, session: Session | None, body: B, path: Mapping[str, str]
+    ) -> None:
+        self.body = body
+        self.path = path
+        self.session = session
+        self.member_id = session.member_id if session else ""
+        self.request_id: str = scope[SCOPE_KEY]
+        self.address = address_of(scope)
+
+    def id_in_path(self, name: str) -> str:
+        """An id from the path. What is not even an id is unknown: a 404 problem."""
+        text = self.path[name]
+        try:
+            id_number(text)
+        except ValueError:
+            raise not_found(name.removesuffix("Id")) from None
+        return text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request comes to: commands, known at once or prepared from other streams' states.
+
+    `facts` makes what is answered, and stored under an idempotency key: so nothing personal and
+    no secret may be in it. `then` runs once the events are durable, `otherwise` if they never are.
+    """
+
+    facts: Callable[[Sequence[Recorded]], Any]
+    commands: Sequence[Command] = ()
+    prepare: Prepare | None = None
+    then: Callable[[], Awaitable[None]] | None = None
+    otherwise: Callable[[], Awaitable[None]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What all endpoints of the service share."""
+
+    executor: Executor
+    log: EventLog
+    authenticator: Authenticator
+    limits: RateLimits
+    secret: bytes
+    in_flight: InFlight = field(default_factory=InFlight)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+    position: int
+
+
+@dataclass(frozen=True)
+class First:
+    """A request under an idempotency key: whose key, which, and what it was sent with."""
+
+    owner: str
+    key: str
+    digest: bytes
+
+    def stored(self, status: int, body: bytes) -> StoredAnswer:
+        return StoredAnswer(
+            member_id=self.owner, key=self.key, body_hash=self.digest, status=status, body=body
+        )
+
+
+Handle = Callable[[Asked[Any]], Awaitable[Plan]]
+Present = Callable[[bytes, Any], bytes]
+"""Makes the answer's body of the stored facts and the request's body."""
+
+
+class Endpoint:
+    """One command of the HTTP contract, as an ASGI application."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        desk: Desk,
+        method: str,
+        path: str,
+        handle: Handle,
+        *,
+        operation: Operation,
+        present: Present | None = None,
+    ) -> None:
+        """`operation` is completed by what all commands have in common."""
+        self.method = method
+        self.path = path
+        self.status = next(iter(operation.answers))
+        self.operation = completed(operation, path)
+        self._desk = desk
+        self._handle = handle
+        self._present = present
+        self._name = f"{method} {path}"
+        self._login = operation.login == "required"
+        self._decode = (
+            msgspec.json.Decoder(operation.body).decode if operation.body is not None else None
+        )
+
+    def route(self) -> Route:
+        return Route(self.path, self, methods=[self.method])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        session = None
+        if self._login:
+            session = self._desk.authenticator.authenticate(headers.get(b"authorization"))
+        self._desk.limits.take(self._name, session.member_id if session else address_of(scope))
+        body = None
+        raw = b""
+        if self._decode is not None:
+            raw = await read_body(headers, receive)
+            body = self._read(raw)
+        asked: Asked[Any] = Asked(scope, session, body, scope.get("path_params") or {})
+        if idempotency.HEADER in headers:
+            key = idempotency.key_of(scope["headers"])
+            answer = await self._once(asked, key or "", scope["path"], raw)
+        else:
+            answer = await self._carry_out(asked, None)
+        if answer.status >= 400:
+            await send_answer(send, answer, PROBLEM_JSON)
+            return
+        if self._present is not None:
+            answer = Answer(answer.status, self._present(answer.body, body), answer.position)
+        await send_answer(send, answer, JSON)
+
+    def _read(self, raw: bytes) -> Any:
+        assert self._decode is not None
+        try:
+            return self._decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise undecodable(raw, error) from None
+
+    async def _once(self, asked: Asked[Any], key: str, path: str, raw: bytes) -> Answer:
+        """Carry out the request, unless it was before: then its first answer again."""
+        owner = asked.member_id or ANYBODY
+        digest = idempotency.body_hash(self._desk.secret, self.method, path, raw)
+        first = First(owner, key, digest)
+        with self._desk.in_flight.hold(owner, key):
+            known = await self._recall(first)
+            if known is not None:
+                return known
+            try:
+                return await self._remember_refusals(asked, first)
+            except KeyTaken:
+                # Another process was asked the same at the same time, and was faster.
+                known = await self._recall(first)
+                assert known is not None
+                return known
+
+    async def _recall(self, first: First) -> Answer | None:
+        stored = await self._desk.log.answer(first.owner, first.key)
+        if stored is None:
+            return None
+        if stored.body_hash != first.digest:
+            raise idempotency.key_reused()
+        return Answer(stored.status, stored.body, stored.position)
+
+    async def _remember_refusals(self, asked: Asked[Any], first: First) -> Answer:
+        try:
+            return await self._carry_out(asked, first)
+        except Rejection as rejection:
+            problem = problem_of(rejection)
+            if problem.status not in STORED_REFUSALS:
+                raise
+            await self._desk.log.append((), first.stored(problem.status, problem.body()))
+            raise
+
+    async def _carry_out(self, asked: Asked[Any], first: First | None) -> Answer:
+        for _ in range(ID_ATTEMPTS_MAX - 1):
+            try:
+                return await self._attempt(asked, first)
+            except (PostIdTaken, MemberIdTaken, SessionIdTaken):
+                # Two ids were made alike. The next attempt makes another one.
+                continue
+        return await self._attempt(asked, first)
+
+    async def _attempt(self, asked: Asked[Any], first: First | None) -> Answer:
+        plan = await self._handle(asked)
+
+        def stored(recorded: Sequence[Recorded]) -> StoredAnswer:
+            assert first is not None
+            return first.stored(self.status, encode_facts(plan.facts(recorded)))
+
+        context = Context(
+            correlation_id=asked.request_id,
+            causation_id=asked.request_id,
+            answer=None if first is None else stored,
+        )
+        try:
+            outcome = await self._execute(plan, context)
+        except (Rejection, KeyTaken):
+            if plan.otherwise is not None:
+                await plan.otherwise()
+            raise
+        if plan.then is not None:
+            await plan.then()
+        return Answer(self.status, encode_facts(plan.facts(outcome.events)), outcome.position)
+
+    async def _execute(self, plan: Plan, context: Context) -> Outcome:
+        executor = self._desk.executor
+        if plan.prepare is not None:
+            return await executor.execute_prepared(plan.prepare, context)
+        return await executor.execute(*plan.commands, context=context)
+
+
+def encode_facts(facts: Any) -> bytes:
+    return b"" if facts is None else _encode(facts)
+
+
+def address_of(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+async def send_answer(send: Send, answer: Answer, media_type: bytes) -> None:
+    headers = []
+    if answer.status < 400:
+        headers.append((b"log-position", position_token(answer.position).encode()))
+    if answer.body:
+        headers.append((b"content-type", media_type))
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+    elif answer.status != 204:
+        headers.append((b"content-length", b"0"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+KEY = Parameter(
+    "Idempotency-Key",
+    Annotated[str, Meta(min_length=1, max_length=128, pattern="^[!-~]([ -~]*[!-~])?$")],
+    "Repeats of the request under one key are answered like the first, and not done again. "
+    "A member's keys are one space; before a log-in all callers share one, so choose at random.",
+    where="header",
+)
+
+
+def completed(operation: Operation, path: str) -> Operation:
+    """The operation with the parameters, headers and refusals that all commands have."""
+    names = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
+    in_path = [Parameter(name, IdText, "an id", where="path") for name in names]
+    refusals = {409, 422, 429, 503, *operation.refusals}
+    if operation.body is not None:
+        refusals |= {400, 413}
+    if operation.login == "required":
+        refusals.add(401)
+    if names:
+        refusals.add(404)
+    return replace(
+        operation,
+        parameters=(*in_path, *operation.parameters, KEY),
+        refusals=tuple(sorted(refusals)),
+        headers={"Log-Position": "Send it with queries that must see this", **operation.headers},
+    )
