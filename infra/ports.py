@@ -55,6 +55,14 @@ class LogUnavailable(Exception):
     """The log cannot be reached or cannot write. Nothing was written, or it was looked up."""
 
 
+class BrokerUnavailable(Exception):
+    """The broker did not take what was sent, or does not answer. It has to be sent again."""
+
+
+class PlaceLost(Exception):
+    """The connection that held the relay's place is gone: another relay may be active by now."""
+
+
 class EventLog(Protocol):
     """The log of events, ordered by position. Personal texts in it are sealed, and stay so here."""
 

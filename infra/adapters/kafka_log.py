@@ -22,6 +22,7 @@ from infra.codec import (
     FrameLines,
     encode_frame,
 )
+from infra.ports import BrokerUnavailable
 
 SOCIAL_TOPIC = "plaza.social"
 COMMERCE_TOPIC = "plaza.commerce"
@@ -29,10 +30,6 @@ TOPICS = (SOCIAL_TOPIC, COMMERCE_TOPIC)
 DELIVERY_SECONDS = 20
 ADMIN_SECONDS = 10.0
 RETENTION_MS = 7 * 24 * 3600 * 1000
-
-
-class KafkaUnavailable(Exception):
-    """Kafka did not take what was sent, or does not answer. What was not taken is sent again."""
 
 
 def topic_of(partition: int) -> tuple[str, int]:
@@ -57,29 +54,30 @@ class KafkaFrames:
                 "message.timeout.ms": DELIVERY_SECONDS * 1000,
                 "message.max.bytes": 4_000_000,
                 "queue.buffering.max.kbytes": 65_536,
+                "reconnect.backoff.max.ms": 1000,
                 "client.id": "plaza-relay",
                 "log.connection.close": False,
             }
         )
 
     def send(self, frame: FrameLines) -> None:
-        """Put a frame in the sending queue. Raises `KafkaUnavailable` when it stays full."""
+        """Put a frame in the sending queue. Raises `BrokerUnavailable` when it stays full."""
         topic, partition = topic_of(frame.partition)
         try:
             self._producer.produce(
                 topic, encode_frame(frame), partition=partition, on_delivery=self._delivered
             )
         except (BufferError, KafkaException) as error:
-            raise KafkaUnavailable(str(error)) from error
+            raise BrokerUnavailable(str(error)) from error
         self._producer.poll(0)
 
     async def flush(self) -> None:
-        """Return once every frame sent so far is durable; else raises `KafkaUnavailable`."""
+        """Return once every frame sent so far is durable; else raises `BrokerUnavailable`."""
         left = await asyncio.to_thread(self._producer.flush, DELIVERY_SECONDS + 5)
         failed, self._failed = self._failed, None
         if failed is not None or left:
             self._producer.purge()
-            raise KafkaUnavailable(str(failed or f"{left} frames were not taken in time"))
+            raise BrokerUnavailable(str(failed or f"{left} frames were not taken in time"))
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None and self._failed is None:
@@ -87,7 +85,7 @@ class KafkaFrames:
 
 
 def create_topics(bootstrap: str) -> None:
-    """Make the topics that are not there yet. Raises `KafkaUnavailable`."""
+    """Make the topics that are not there yet. Raises `BrokerUnavailable`."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log.connection.close": False})
     config = {"retention.ms": str(RETENTION_MS), "max.message.bytes": "4194304"}
     wanted = [NewTopic(t, num_partitions=PARTITIONS_PER_HALF, config=config) for t in TOPICS]
@@ -96,9 +94,9 @@ def create_topics(bootstrap: str) -> None:
             future.result(ADMIN_SECONDS)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise KafkaUnavailable(str(error)) from error
+                raise BrokerUnavailable(str(error)) from error
         except TimeoutError as error:
-            raise KafkaUnavailable(f"{bootstrap} does not answer") from error
+            raise BrokerUnavailable(f"{bootstrap} does not answer") from error
 
 
 def consumer_lag(bootstrap: str, group: str, topics: Sequence[str] = TOPICS) -> dict[str, int]:
@@ -119,7 +117,7 @@ def consumer_lag(bootstrap: str, group: str, topics: Sequence[str] = TOPICS) -> 
                 low, high = consumer.get_watermark_offsets(place, timeout=ADMIN_SECONDS)
                 lag[f"{topic}/{number}"] = high - max(reached.get((topic, number), low), low)
     except KafkaException as error:
-        raise KafkaUnavailable(str(error)) from error
+        raise BrokerUnavailable(str(error)) from error
     finally:
         consumer.close()
     return lag
