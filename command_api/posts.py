@@ -1,0 +1,130 @@
+"""Publish and delete posts."""
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.routing import Route
+
+from command_api.endpoint import Asked, Desk, Endpoint, IdText, Plan
+from command_api.texts import Content, HttpsUrl
+from domain.shared.identifiers import id_number, make_id
+from domain.shared.message import Command
+from domain.social.post.commands import DeletePost, PublishPost, SeenPost
+from domain.social.post.events import PostPublished
+from domain.social.post.values import MEDIA_MAX, PRODUCTS_MAX
+from infra.http.openapi import Operation
+from infra.http.problems import FieldError, not_found
+from infra.ports import Clock, Recorded
+from infra.runtime.execute import Look
+from infra.runtime.seen_post import seen_post
+
+TAG = "Posts"
+PATH = "/api/posts"
+
+
+class Publishing(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    content: Content
+    media_urls: Annotated[tuple[HttpsUrl, ...], Meta(max_length=MEDIA_MAX)] | None = None
+    product_ids: Annotated[tuple[IdText, ...], Meta(max_length=PRODUCTS_MAX)] | None = None
+    reply_to: str | None = None
+    quote_of: str | None = None
+
+
+class Published(Struct, frozen=True, rename="camel"):
+    post_id: str
+    author_id: str
+    created_at: datetime
+
+
+def routes(desk: Desk, clock: Clock) -> list[Route]:
+    return [publishing(desk, clock).route(), deleting(desk).route()]
+
+
+def publishing(desk: Desk, clock: Clock) -> Endpoint:
+    async def publish(asked: Asked[Publishing]) -> Plan:
+        body = asked.body
+        author_id = asked.member_id
+        post_id = make_id(int(clock().timestamp() * 1000), secrets.randbits(22))
+
+        def facts(recorded: Sequence[Recorded]) -> Published:
+            event = recorded[0].event
+            assert isinstance(event, PostPublished)
+            return Published(post_id, author_id, event.created_at)
+
+        if body.reply_to is None and body.quote_of is None:
+            command = PublishPost(
+                post_id=post_id,
+                author_id=author_id,
+                content=body.content,
+                media_urls=body.media_urls or (),
+                product_ids=body.product_ids or (),
+            )
+            return Plan(facts, commands=(command,))
+
+        require_id(body.reply_to, "/replyTo")
+        require_id(body.quote_of, "/quoteOf")
+
+        async def prepare(look: Look) -> Sequence[Command]:
+            return (
+                PublishPost(
+                    post_id=post_id,
+                    author_id=author_id,
+                    content=body.content,
+                    media_urls=body.media_urls or (),
+                    product_ids=body.product_ids or (),
+                    reply_to=await seen(look, body.reply_to, author_id),
+                    quote_of=await seen(look, body.quote_of, author_id),
+                ),
+            )
+
+        return Plan(facts, prepare=prepare)
+
+    operation = Operation(
+        summary="Publish a post",
+        description="With `replyTo` it answers another post, with `quoteOf` it quotes one.",
+        tag=TAG,
+        body=Publishing,
+        body_example={"content": "Good morning, square."},
+        answers={201: Published},
+        answer_example={
+            "postId": "0d1kq3h8o2c7a",
+            "authorId": "0d1kq3h8o2c7b",
+            "createdAt": "2026-01-02T03:04:05Z",
+        },
+        refusals=(403, 404),
+    )
+    return Endpoint(desk, "POST", PATH, publish, operation=operation)
+
+
+def require_id(text: str | None, pointer: str) -> None:
+    """What is not even an id names no post: a 404 that says where it stands."""
+    if text is None:
+        return
+    try:
+        id_number(text)
+    except ValueError:
+        problem = not_found("post")
+        problem.errors.append(FieldError(problem.detail, pointer=pointer))
+        raise problem from None
+
+
+async def seen(look: Look, post_id: str | None, viewer_id: str) -> SeenPost | None:
+    return None if post_id is None else await seen_post(look, post_id, viewer_id)
+
+
+def deleting(desk: Desk) -> Endpoint:
+    async def delete(asked: Asked[None]) -> Plan:
+        command = DeletePost(post_id=asked.id_in_path("postId"), member_id=asked.member_id)
+        return Plan(lambda _: None, commands=(command,))
+
+    operation = Operation(
+        summary="Delete one's post",
+        description="Repeating it is the same answer.",
+        tag=TAG,
+        answers={204: None},
+        refusals=(403, 404),
+    )
+    return Endpoint(desk, "DELETE", f"{PATH}/{{postId}}", delete, operation=operation)
