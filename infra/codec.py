@@ -5,12 +5,12 @@ import zlib
 from collections.abc import Iterable
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 from msgspec import Struct
 
-from domain.events import AnyEvent
+from domain.events import UPCASTS, AnyEvent, OldEvent
 from domain.shared.message import Event, tag_of
 from domain.shared.personal import Personal
 from infra.ports import Frame, Keyring, Recorded, Unreadable
@@ -26,7 +26,7 @@ class Envelope(Struct, frozen=True, array_like=True):
     recorded_at: datetime
     correlation_id: str
     causation_id: str
-    event: AnyEvent
+    event: AnyEvent | OldEvent
 
 
 class Line(Struct, frozen=True, array_like=True):
@@ -65,17 +65,28 @@ def encode_state(recorded: Recorded) -> bytes:
 
 
 def decode_state(position: int, stream: str, version: int, state: bytes) -> Recorded:
-    """The recorded event of a stored row. Raises `msgspec.DecodeError` if it cannot be read."""
+    """The recorded event of a stored row, in the newest version of what it tells.
+
+    Raises `msgspec.DecodeError` if it cannot be read.
+    """
     envelope = _decode_envelope(state)
     return Recorded(
         stream=stream,
         version=version,
         recorded_at=envelope.recorded_at,
-        event=envelope.event,
+        event=upcast(envelope.event),
         correlation_id=envelope.correlation_id,
         causation_id=envelope.causation_id,
         position=position,
     )
+
+
+def upcast(event: AnyEvent | OldEvent) -> AnyEvent:
+    """What an event of any version means today."""
+    newest: Any = event
+    while (step := UPCASTS.get(type(newest))) is not None:
+        newest = step(newest)
+    return cast(AnyEvent, newest)
 
 
 def encode_frame(frame: FrameLines) -> bytes:

@@ -127,5 +127,5 @@ class PostgresEventLog:
 def _decoded(line: codec.Line) -> Recorded:
     try:
         return codec.decode_state(line.position, line.stream, line.version, line.state)
-    except msgspec.MsgspecError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableEvent(line, str(error)) from error

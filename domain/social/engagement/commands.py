@@ -24,8 +24,11 @@ class RepostPost(Command, frozen=True, kw_only=True):
 
 
 class RemoveRepost(Command, frozen=True, kw_only=True):
+    """`because_of` is `member`, or `erasure` where the member is erased."""
+
     post_id: str
     member_id: str
+    because_of: str = "member"
 
 
 LikeCommand = LikePost | UnlikePost

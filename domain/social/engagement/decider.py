@@ -96,7 +96,10 @@ def remove_repost(command: commands.RemoveRepost, repost: Engagement) -> list[Re
         return []
     return [
         events.RepostRemoved(
-            post_id=command.post_id, author_id=repost.author_id, member_id=command.member_id
+            post_id=command.post_id,
+            author_id=repost.author_id,
+            member_id=command.member_id,
+            because_of=command.because_of,
         )
     ]
 

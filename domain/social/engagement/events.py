@@ -33,11 +33,14 @@ class PostReposted(Event, frozen=True, kw_only=True, tag="repost.added.v1"):
     post_position: int
 
 
-class RepostRemoved(Event, frozen=True, kw_only=True, tag="repost.removed.v1"):
+class RepostRemoved(Event, frozen=True, kw_only=True, tag="repost.removed.v2"):
+    """`because_of` is `member`, or `erasure` where the member is erased."""
+
     ordered_by: ClassVar[str] = "member_id"
     post_id: str
     author_id: str
     member_id: str
+    because_of: str = "member"
 
 
 LikeEvent = PostLiked | PostUnliked
