@@ -2,14 +2,14 @@
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 
-def configure_logging(process: str, level: str = "info") -> None:
-    """Send structlog's and the standard library's lines to standard error as JSON.
+def configure_logging(process: str, level: str = "info", stream: TextIO | None = None) -> None:
+    """Send structlog's and the standard library's lines to standard error, or a stream, as JSON.
 
     `process` names the kind of process in every line.
     """
@@ -37,7 +37,7 @@ def configure_logging(process: str, level: str = "info") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from infra.servers.process import ServerFailed
+from infra.servers.process import ServerFailed, run_to_its_end
 
 VERSION_MIN = 21
 MAVEN_SECONDS = 600
@@ -74,17 +74,13 @@ def _run_maven(maven: str, pom: bytes, jars: Path, java: Java, environ: Mapping[
     with tempfile.TemporaryDirectory(dir=jars.parent) as making:
         pom_file = Path(making) / "pom.xml"
         pom_file.write_bytes(pom)
-        done = subprocess.run(  # noqa: S603
+        done = run_to_its_end(
             [
-                *(maven, "-q", "-B", "-f", str(pom_file), "dependency:copy-dependencies"),
+                *(maven, "-q", "-B", "-f", pom_file, "dependency:copy-dependencies"),
                 *(f"-DoutputDirectory={making}/lib", "-DincludeScope=runtime"),
             ],
-            env={**environ, "JAVA_HOME": str(java.home)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=MAVEN_SECONDS,
-            check=False,
+            environment={**environ, "JAVA_HOME": str(java.home)},
+            seconds=MAVEN_SECONDS,
         )
         if done.returncode != 0:
             raise ServerFailed(
@@ -106,13 +102,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
 def _version(home: Path) -> int | None:
     """The major version of the Java in this folder, or None if there is none that runs."""
     try:
-        done = subprocess.run(  # noqa: S603
-            [str(home / "bin" / "java"), "-version"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        done = run_to_its_end([home / "bin" / "java", "-version"], seconds=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r'version "(?:1\.)?(\d+)', done.stderr + done.stdout)

@@ -1,7 +1,6 @@
 """Apache Kafka from jars: broker and controller in one process, with its data in a folder."""
 
 import secrets
-import subprocess
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +16,11 @@ from infra.servers.process import (
     accepts_connections,
     end_leftovers,
     free_port,
+    run_to_its_end,
     start,
 )
 
 HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-FORMAT_SECONDS = 60
 
 
 def start_kafka(
@@ -89,15 +88,11 @@ def _properties(data: Path, port: int, controller_port: int) -> str:
 
 def _format(java: Java, jars: Path, properties: Path) -> None:
     cluster_id = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
-    done = subprocess.run(  # noqa: S603
+    done = run_to_its_end(
         [
-            *(str(java.program), *HEAP, "-cp", f"{jars}/*", "kafka.tools.StorageTool"),
-            *("format", "--standalone", "-t", cluster_id, "-c", str(properties)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=FORMAT_SECONDS,
-        check=False,
+            *(java.program, *HEAP, "-cp", f"{jars}/*", "kafka.tools.StorageTool"),
+            *("format", "--standalone", "-t", cluster_id, "-c", properties),
+        ]
     )
     if done.returncode != 0:
         raise ServerFailed(f"Kafka's storage could not be formatted: {done.stderr[-2000:]}")

@@ -7,7 +7,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from infra.servers.process import (
     end_leftovers,
     free_port,
     group_of,
+    run_to_its_end,
     start,
     wheel_folder,
 )
@@ -158,21 +158,12 @@ def _initialise(cluster: Path, data: Path, binaries: Path, user: str | None, pas
         password_file.flush()
         if user is not None:
             os.chown(password_file.name, pwd.getpwnam(user).pw_uid, group_of(user))
-        command = [
+        command: list[str | Path] = [
             *(binaries / "initdb", "-D", making, "-U", SUPERUSER),
             *("-E", "UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"),
             *("--pwfile", password_file.name, "-c", "scram_iterations=1"),
         ]
-        done = subprocess.run(  # noqa: S603
-            [str(word) for word in command],
-            user=user,
-            group=None if user is None else group_of(user),
-            extra_groups=None if user is None else [],
-            cwd=cluster,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_to_its_end(command, user=user, folder=cluster)
     if done.returncode != 0:
         raise ServerFailed(f"initdb failed: {done.stderr}")
     making.rename(data)

@@ -124,6 +124,31 @@ def start(program: Program, seconds: float = START_WAIT_SECONDS) -> ServerProces
     return server
 
 
+def run_to_its_end(
+    command: Iterable[str | Path],
+    *,
+    user: str | None = None,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself; if we are killed meanwhile, so is it."""
+    return subprocess.run(  # noqa: S603
+        [str(word) for word in command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=None if environment is None else dict(environment),
+        cwd=folder,
+        timeout=seconds,
+        check=False,
+        user=user,
+        group=None if user is None else group_of(user),
+        extra_groups=None if user is None else [],
+        preexec_fn=_dies_with_its_parent(signal.SIGKILL),
+    )
+
+
 def free_port(preferred: int | None = None) -> int:
     """A TCP port on 127.0.0.1 that nobody listens on at this moment; `preferred` if that is one."""
     candidates: list[int] = [] if preferred is None else [preferred]
