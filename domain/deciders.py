@@ -2,6 +2,20 @@
 
 from typing import Any, get_args
 
+from domain.commerce.cart.commands import CartCommand
+from domain.commerce.cart.decider import CART
+from domain.commerce.checkout.commands import CheckoutCommand
+from domain.commerce.checkout.decider import CHECKOUT
+from domain.commerce.order.commands import OrderCommand
+from domain.commerce.order.decider import ORDER
+from domain.commerce.payment.commands import PaymentCommand
+from domain.commerce.payment.decider import NOTIFICATION
+from domain.commerce.product.commands import ProductCommand
+from domain.commerce.product.decider import PRODUCT
+from domain.commerce.shop.commands import ShopCommand
+from domain.commerce.shop.decider import SHOP
+from domain.commerce.stock.commands import StockCommand
+from domain.commerce.stock.decider import STOCK
 from domain.shared.decider import Decider
 from domain.social.engagement.commands import LikeCommand, RepostCommand
 from domain.social.engagement.decider import LIKE, REPOST
@@ -22,4 +36,11 @@ DECIDERS: dict[type, Decider[Any, Any, Any]] = {
     **dict.fromkeys(get_args(PostCommand), POST),
     **dict.fromkeys(get_args(LikeCommand), LIKE),
     **dict.fromkeys(get_args(RepostCommand), REPOST),
+    ShopCommand: SHOP,
+    **dict.fromkeys(get_args(ProductCommand), PRODUCT),
+    **dict.fromkeys(get_args(StockCommand), STOCK),
+    **dict.fromkeys(get_args(CartCommand), CART),
+    **dict.fromkeys(get_args(CheckoutCommand), CHECKOUT),
+    **dict.fromkeys(get_args(OrderCommand), ORDER),
+    PaymentCommand: NOTIFICATION,
 }

@@ -1,0 +1,579 @@
+"""A checkout's state and what may be recorded about it; what happens next is `processes.checkout`.
+
+Whatever the order in which answers and notifications arrive, each fact is recorded once and the
+same state is reached: a word about a call that has its answer already changes nothing, and a
+payment that succeeds when nobody wants it any more becomes a duty to cancel it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.commerce.checkout import commands, events
+from domain.commerce.checkout.commands import CheckoutCommand
+from domain.commerce.checkout.events import CallStep, CheckoutEvent, CheckoutOrder, Outcome
+from domain.commerce.checkout.rejections import (
+    CheckoutIdTaken,
+    CheckoutUnknown,
+    CurrenciesMixed,
+    NoActionAwaited,
+)
+from domain.shared.decider import Decider
+from domain.shared.money import CurrenciesDiffer, Money, total
+from domain.shared.personal import Personal
+
+CAPTURE_ATTEMPTS_MAX = 2
+CANCEL_ATTEMPTS_MAX = 3
+DEADLINE_HOLDS = 2
+"""The buyer has this many holds' time to come back; after the first, units may be gone."""
+
+Phase = Literal[
+    "none",
+    "reserve",
+    "authorise",
+    "action",
+    "details",
+    "pending",
+    "create_orders",
+    "capture",
+    "confirm",
+    "confirmed",
+    "undo",
+    "rejected",
+    "cancelled",
+]
+CallStatus = Literal["asked", "accepted", "done", "failed"]
+STATUS_OF: Mapping[Phase, str] = {
+    "action": "awaiting_action",
+    "confirmed": "confirmed",
+    "rejected": "rejected",
+    "cancelled": "cancelled",
+}
+BEFORE_AUTHORISED = frozenset({"authorise", "action", "details", "pending"})
+AFTER_ORDERS = frozenset({"capture", "confirm", "confirmed"})
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A question to the provider, by its key. `references` are what the provider calls it.
+
+    `retry_at` is when to ask again, or, once accepted, when it counts as done.
+    """
+
+    step: CallStep
+    attempt: int
+    key: str
+    psp_reference: str = ""
+    status: CallStatus = "asked"
+    references: frozenset[str] = frozenset()
+    tries: int = 0
+    retry_at: datetime | None = None
+
+
+class Failure(Struct, frozen=True):
+    code: str
+    detail: str
+    outcome: Outcome
+
+
+class Checkout(Struct, frozen=True, kw_only=True):
+    """`psp_reference` is the payment we want; `unwanted` are those to be cancelled."""
+
+    checkout_id: str = ""
+    member_id: str = ""
+    orders: tuple[CheckoutOrder, ...] = ()
+    total: Money = Money("", 0)
+    hold_seconds: int = 0
+    deadline: datetime | None = None
+    phase: Phase = "none"
+    psp_reference: str = ""
+    calls: Mapping[str, Call] = {}
+    unwanted: frozenset[str] = frozenset()
+    cancelled: frozenset[str] = frozenset()
+    given_up: frozenset[str] = frozenset()
+    reserved: bool = False
+    ordered: bool = False
+    failure: Failure | None = None
+
+    @property
+    def status(self) -> str:
+        return STATUS_OF.get(self.phase, "pending")
+
+    @property
+    def open_calls(self) -> list[Call]:
+        """Those that wait for an answer."""
+        return [call for call in self.calls.values() if call.status == "asked"]
+
+    @property
+    def no_longer_wanted(self) -> frozenset[str]:
+        """Payments that are cancelled, are to be cancelled, or could not be."""
+        return self.unwanted | self.cancelled | self.given_up
+
+    def latest(self, step: CallStep) -> Call | None:
+        """The newest call of a step."""
+        found = [call for call in self.calls.values() if call.step == step]
+        return found[-1] if found else None
+
+
+def decide(  # noqa: C901, PLR0911, PLR0912
+    command: CheckoutCommand, checkout: Checkout, now: datetime
+) -> Sequence[CheckoutEvent]:
+    if isinstance(command, commands.StartCheckout):
+        return start(command, checkout, now)
+    if checkout.phase == "none":
+        raise CheckoutUnknown(command.checkout_id)
+    match command:
+        case commands.SubmitDetails():
+            return submit_details(command, checkout)
+        case commands.RecordReserved():
+            return reserved(command, checkout)
+        case commands.RecordUnanswered():
+            return unanswered(command, checkout)
+        case commands.RecordActionRequired():
+            return action_required(command, checkout)
+        case commands.RecordPending():
+            return pending(command, checkout)
+        case commands.RecordAuthorised():
+            return authorised(command, checkout)
+        case commands.RecordRefused():
+            return refused(command, checkout)
+        case commands.RecordOrdersCreated():
+            return orders_created(checkout)
+        case commands.RecordCaptureAccepted():
+            return capture_accepted(command, checkout)
+        case commands.RecordCaptured():
+            return captured(command, checkout)
+        case commands.RecordCaptureFailed():
+            return capture_failed(command, checkout)
+        case commands.RecordConfirmed():
+            return confirmed(checkout)
+        case commands.FailCheckout():
+            return fail(command, checkout)
+        case commands.RecordOrdersUndone():
+            return orders_undone(checkout)
+        case commands.CancelPayment():
+            return cancel_payment(command, checkout)
+        case commands.RecordCancelAccepted():
+            return cancel_accepted(command, checkout)
+        case commands.RecordCancelFailed():
+            return cancel_failed(command, checkout)
+        case commands.RecordReleased():
+            return released(checkout)
+        case commands.FinishCheckout():
+            return finish(checkout)
+        case _:
+            assert_never(command)
+
+
+def start(
+    command: commands.StartCheckout, checkout: Checkout, now: datetime
+) -> list[CheckoutEvent]:
+    if checkout.phase != "none":
+        raise CheckoutIdTaken(command.checkout_id)
+    lines = [line for order in command.orders for line in order.lines]
+    try:
+        to_pay = total(line.price * line.quantity for line in lines)
+    except CurrenciesDiffer:
+        raise CurrenciesMixed from None
+    return [
+        events.CheckoutStarted(
+            checkout_id=command.checkout_id,
+            member_id=command.member_id,
+            orders=command.orders,
+            total=to_pay,
+            shipping_address=Personal(command.shipping_address),
+            hold_seconds=command.hold_seconds,
+            deadline=now + DEADLINE_HOLDS * timedelta(seconds=command.hold_seconds),
+        )
+    ]
+
+
+def submit_details(command: commands.SubmitDetails, checkout: Checkout) -> list[CheckoutEvent]:
+    if checkout.member_id != command.member_id:
+        raise CheckoutUnknown(command.checkout_id)
+    if checkout.phase != "action":
+        raise NoActionAwaited(command.checkout_id, checkout.status)
+    return [ask(checkout, "details")]
+
+
+def ask(checkout: Checkout, step: CallStep, psp_reference: str = "") -> events.ProviderAsked:
+    """The next call of a step; its key is a function of checkout, step and attempt."""
+    attempt = 1 + sum(call.step == step for call in checkout.calls.values())
+    return events.ProviderAsked(
+        checkout_id=checkout.checkout_id,
+        step=step,
+        attempt=attempt,
+        key=f"{checkout.checkout_id}:{step}:{attempt}",
+        psp_reference=psp_reference,
+    )
+
+
+def reserved(command: commands.RecordReserved, checkout: Checkout) -> list[CheckoutEvent]:
+    if checkout.phase != "reserve":
+        return []
+    return [
+        events.ItemsReserved(checkout_id=command.checkout_id, expires_at=command.expires_at),
+        ask(checkout, "authorise"),
+    ]
+
+
+def unanswered(command: commands.RecordUnanswered, checkout: Checkout) -> list[CheckoutEvent]:
+    if not is_open(command.key, checkout):
+        return []
+    return [
+        events.ProviderUnanswered(
+            checkout_id=command.checkout_id,
+            key=command.key,
+            reason=command.reason,
+            retry_at=command.retry_at,
+        )
+    ]
+
+
+def is_open(key: str, checkout: Checkout) -> bool:
+    call = checkout.calls.get(key)
+    return call is not None and call.status == "asked"
+
+
+def action_required(
+    command: commands.RecordActionRequired, checkout: Checkout
+) -> list[CheckoutEvent]:
+    if not is_open(command.key, checkout) or checkout.phase not in BEFORE_AUTHORISED:
+        return []
+    return [events.ActionRequired(checkout_id=command.checkout_id, action=command.action)]
+
+
+def pending(command: commands.RecordPending, checkout: Checkout) -> list[CheckoutEvent]:
+    if not is_open(command.key, checkout) or checkout.phase not in BEFORE_AUTHORISED:
+        return []
+    return [
+        events.PaymentPending(checkout_id=command.checkout_id, psp_reference=command.psp_reference)
+    ]
+
+
+def authorised(command: commands.RecordAuthorised, checkout: Checkout) -> list[CheckoutEvent]:
+    psp = command.psp_reference
+    if psp == checkout.psp_reference or psp in checkout.no_longer_wanted:
+        return []
+    if checkout.phase in BEFORE_AUTHORISED:
+        return [events.PaymentAuthorised(checkout_id=command.checkout_id, psp_reference=psp)]
+    return [events.UnwantedAuthorised(checkout_id=command.checkout_id, psp_reference=psp)]
+
+
+def refused(command: commands.RecordRefused, checkout: Checkout) -> list[CheckoutEvent]:
+    if checkout.phase not in BEFORE_AUTHORISED:
+        return []
+    return [
+        events.PaymentRefused(
+            checkout_id=command.checkout_id,
+            psp_reference=command.psp_reference,
+            reason=command.reason,
+        ),
+        events.CheckoutFailed(
+            checkout_id=command.checkout_id,
+            code="payment_refused",
+            detail=command.reason,
+            outcome="rejected",
+        ),
+    ]
+
+
+def orders_created(checkout: Checkout) -> list[CheckoutEvent]:
+    if checkout.phase != "create_orders":
+        return []
+    return [
+        events.OrdersCreated(checkout_id=checkout.checkout_id),
+        ask(checkout, "capture", checkout.psp_reference),
+    ]
+
+
+def capture_accepted(
+    command: commands.RecordCaptureAccepted, checkout: Checkout
+) -> list[CheckoutEvent]:
+    if not is_open(command.key, checkout):
+        return []
+    return [
+        events.CaptureAccepted(
+            checkout_id=command.checkout_id,
+            attempt=checkout.calls[command.key].attempt,
+            psp_reference=command.psp_reference,
+            settles_at=command.settles_at,
+        )
+    ]
+
+
+def captured(command: commands.RecordCaptured, checkout: Checkout) -> list[CheckoutEvent]:
+    call = capture_meant(command.psp_reference, checkout)
+    if call is None or call.status not in {"asked", "accepted"}:
+        return []
+    return [
+        events.PaymentCaptured(
+            checkout_id=command.checkout_id,
+            attempt=call.attempt,
+            psp_reference=command.psp_reference or min(call.references, default=""),
+        )
+    ]
+
+
+def capture_meant(reference: str, checkout: Checkout) -> Call | None:
+    """The capture that a word of the provider is about: by its reference, or else the newest."""
+    for call in checkout.calls.values():
+        if call.step == "capture" and reference in call.references:
+            return call
+    return checkout.latest("capture")
+
+
+def capture_failed(
+    command: commands.RecordCaptureFailed, checkout: Checkout
+) -> list[CheckoutEvent]:
+    """Also after a success: the provider has taken its word back."""
+    call = capture_meant(command.psp_reference, checkout)
+    if call is None or call.status == "failed" or checkout.phase not in AFTER_ORDERS:
+        return []
+    failed = events.CaptureFailed(
+        checkout_id=command.checkout_id,
+        attempt=call.attempt,
+        psp_reference=command.psp_reference,
+        reason=command.reason,
+    )
+    if call.attempt < CAPTURE_ATTEMPTS_MAX:
+        return [failed, ask(checkout, "capture", checkout.psp_reference)]
+    if checkout.phase == "confirmed":
+        return [failed]
+    return [
+        failed,
+        events.CheckoutFailed(
+            checkout_id=command.checkout_id,
+            code="capture_failed",
+            detail=command.reason,
+            outcome="rejected",
+        ),
+    ]
+
+
+def confirmed(checkout: Checkout) -> list[CheckoutEvent]:
+    if checkout.phase != "confirm":
+        return []
+    return [
+        events.CheckoutConfirmed(checkout_id=checkout.checkout_id, member_id=checkout.member_id)
+    ]
+
+
+def fail(command: commands.FailCheckout, checkout: Checkout) -> list[CheckoutEvent]:
+    if checkout.failure is not None or checkout.ordered:
+        return []
+    return [
+        events.CheckoutFailed(
+            checkout_id=command.checkout_id,
+            code=command.code,
+            detail=command.detail,
+            outcome=command.outcome,
+        )
+    ]
+
+
+def orders_undone(checkout: Checkout) -> list[CheckoutEvent]:
+    if checkout.phase != "undo" or not checkout.ordered:
+        return []
+    return [events.OrdersUndone(checkout_id=checkout.checkout_id)]
+
+
+def cancel_payment(command: commands.CancelPayment, checkout: Checkout) -> list[CheckoutEvent]:
+    psp = command.psp_reference
+    asked = any(call.step == "cancel" and call.psp_reference == psp for call in checkout.open_calls)
+    if asked or psp in checkout.cancelled | checkout.given_up:
+        return []
+    return [ask(checkout, "cancel", psp)]
+
+
+def cancel_accepted(
+    command: commands.RecordCancelAccepted, checkout: Checkout
+) -> list[CheckoutEvent]:
+    if not is_open(command.key, checkout):
+        return []
+    return [
+        events.CancelAccepted(
+            checkout_id=command.checkout_id,
+            psp_reference=checkout.calls[command.key].psp_reference,
+            key=command.key,
+        )
+    ]
+
+
+def cancel_failed(command: commands.RecordCancelFailed, checkout: Checkout) -> list[CheckoutEvent]:
+    """It is tried again under a new key a few times; then an operator has to look at it."""
+    psp = command.psp_reference
+    tried = [c for c in checkout.calls.values() if c.step == "cancel" and c.psp_reference == psp]
+    call = checkout.calls.get(command.key) if command.key else (tried[-1] if tried else None)
+    if call is None or call.status == "failed":
+        return []
+    return [
+        events.CancelFailed(
+            checkout_id=command.checkout_id,
+            psp_reference=psp,
+            key=call.key,
+            reason=command.reason,
+            final=len(tried) >= CANCEL_ATTEMPTS_MAX,
+        )
+    ]
+
+
+def released(checkout: Checkout) -> list[CheckoutEvent]:
+    if checkout.phase != "undo" or not checkout.reserved:
+        return []
+    return [events.ItemsReleased(checkout_id=checkout.checkout_id)]
+
+
+def finish(checkout: Checkout) -> list[CheckoutEvent]:
+    failure = checkout.failure
+    if checkout.phase != "undo" or failure is None:
+        return []
+    kind = events.CheckoutRejected if failure.outcome == "rejected" else events.CheckoutCancelled
+    return [
+        kind(
+            checkout_id=checkout.checkout_id,
+            member_id=checkout.member_id,
+            code=failure.code,
+            detail=failure.detail,
+        )
+    ]
+
+
+def evolve(checkout: Checkout, event: CheckoutEvent) -> Checkout:  # noqa: C901, PLR0911, PLR0912
+    match event:
+        case events.CheckoutStarted():
+            return started(event)
+        case events.ItemsReserved():
+            return replace(checkout, phase="authorise", reserved=True)
+        case events.ProviderAsked():
+            return asked(checkout, event)
+        case events.ProviderUnanswered():
+            tries = checkout.calls[event.key].tries + 1
+            return change_call(checkout, event.key, tries=tries, retry_at=event.retry_at)
+        case events.ActionRequired():
+            return replace(answered(checkout), phase="action")
+        case events.PaymentPending():
+            return replace(answered(checkout), phase="pending")
+        case events.PaymentAuthorised():
+            found = replace(answered(checkout), psp_reference=event.psp_reference)
+            return replace(found, phase="create_orders")
+        case events.PaymentRefused():
+            return answered(checkout)
+        case events.UnwantedAuthorised():
+            return replace(checkout, unwanted=checkout.unwanted | {event.psp_reference})
+        case events.OrdersCreated():
+            # The holds became sales: from here on, undoing means to restock.
+            return replace(checkout, phase="capture", reserved=False, ordered=True)
+        case events.CaptureAccepted():
+            return change_capture(checkout, event, "accepted", retry_at=event.settles_at)
+        case events.PaymentCaptured():
+            done = change_capture(checkout, event, "done")
+            return done if checkout.phase == "confirmed" else replace(done, phase="confirm")
+        case events.CaptureFailed():
+            failed = change_capture(checkout, event, "failed")
+            return failed if checkout.phase == "confirmed" else replace(failed, phase="capture")
+        case events.CheckoutConfirmed():
+            return replace(checkout, phase="confirmed")
+        case events.CheckoutFailed():
+            return failing(checkout, event)
+        case events.OrdersUndone():
+            return replace(checkout, ordered=False)
+        case events.CancelAccepted():
+            done = change_call(checkout, event.key, status="done")
+            psp = {event.psp_reference}
+            unwanted, cancelled = done.unwanted - psp, done.cancelled | psp
+            return replace(done, unwanted=unwanted, cancelled=cancelled)
+        case events.CancelFailed():
+            return cancel_refused(checkout, event)
+        case events.ItemsReleased():
+            return replace(checkout, reserved=False)
+        case events.CheckoutRejected():
+            return replace(checkout, phase="rejected")
+        case events.CheckoutCancelled():
+            return replace(checkout, phase="cancelled")
+        case _:
+            assert_never(event)
+
+
+def started(event: events.CheckoutStarted) -> Checkout:
+    return Checkout(
+        checkout_id=event.checkout_id,
+        member_id=event.member_id,
+        orders=event.orders,
+        total=event.total,
+        hold_seconds=event.hold_seconds,
+        deadline=event.deadline,
+        phase="reserve",
+    )
+
+
+def asked(checkout: Checkout, event: events.ProviderAsked) -> Checkout:
+    call = Call(
+        step=event.step, attempt=event.attempt, key=event.key, psp_reference=event.psp_reference
+    )
+    phase = "details" if event.step == "details" else checkout.phase
+    return replace(checkout, calls={**checkout.calls, event.key: call}, phase=phase)
+
+
+def answered(checkout: Checkout) -> Checkout:
+    """The state in which no question for an authorisation is open any more."""
+    calls = {
+        key: replace(call, status="done") if call.step in {"authorise", "details"} else call
+        for key, call in checkout.calls.items()
+    }
+    return replace(checkout, calls=calls)
+
+
+def failing(checkout: Checkout, event: events.CheckoutFailed) -> Checkout:
+    """What was authorised for us is now to be cancelled."""
+    wanted = {checkout.psp_reference} - {""}
+    return replace(
+        answered(checkout),
+        phase="undo",
+        failure=Failure(event.code, event.detail, event.outcome),
+        unwanted=checkout.unwanted | wanted,
+    )
+
+
+def change_call(checkout: Checkout, key: str, **changes: Any) -> Checkout:
+    changed = replace(checkout.calls[key], **changes)
+    return replace(checkout, calls={**checkout.calls, key: changed})
+
+
+def change_capture(
+    checkout: Checkout,
+    event: events.CaptureAccepted | events.PaymentCaptured | events.CaptureFailed,
+    status: CallStatus,
+    retry_at: datetime | None = None,
+) -> Checkout:
+    call = next(
+        call
+        for call in checkout.calls.values()
+        if call.step == "capture" and call.attempt == event.attempt
+    )
+    references = call.references | {event.psp_reference} - {""}
+    return change_call(checkout, call.key, status=status, references=references, retry_at=retry_at)
+
+
+def cancel_refused(checkout: Checkout, event: events.CancelFailed) -> Checkout:
+    psp = {event.psp_reference}
+    failed = change_call(checkout, event.key, status="failed")
+    failed = replace(failed, cancelled=failed.cancelled - psp)
+    if event.final:
+        return replace(failed, unwanted=failed.unwanted - psp, given_up=failed.given_up | psp)
+    return replace(failed, unwanted=failed.unwanted | psp)
+
+
+def checkout_stream(checkout_id: str) -> str:
+    return f"checkout:{checkout_id}"
+
+
+CHECKOUT = Decider(
+    prefix="checkout",
+    stream=lambda command: checkout_stream(command.checkout_id),
+    initial=Checkout(),
+    decide=decide,
+    evolve=evolve,
+)

@@ -1,0 +1,1 @@
+"""An order: what one shop owes one buyer, what was paid for it, and what came back."""

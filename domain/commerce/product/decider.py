@@ -1,0 +1,172 @@
+"""A product: listed once by a seller, described anew, priced anew, withdrawn and offered again."""
+
+from datetime import datetime
+from typing import TypeVar, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.commerce.product import commands, events
+from domain.commerce.product.commands import ProductCommand
+from domain.commerce.product.events import Attribute, ProductEvent
+from domain.commerce.product.rejections import NotTheSeller, ProductIdTaken, ProductUnknown
+from domain.commerce.product.values import (
+    check_attributes,
+    check_category,
+    check_description,
+    check_media_urls,
+    check_title,
+)
+from domain.shared.decider import Decider
+from domain.shared.money import Money, check_price
+
+T = TypeVar("T")
+
+
+class Product(Struct, frozen=True):
+    """`seller_id` is empty until the product is listed."""
+
+    shop_id: str = ""
+    seller_id: str = ""
+    title: str = ""
+    description: str = ""
+    category: str = ""
+    price: Money | None = None
+    media_urls: tuple[str, ...] = ()
+    attributes: dict[str, Attribute] = {}
+    for_sale: bool = False
+
+
+def decide(command: ProductCommand, product: Product, _now: datetime) -> list[ProductEvent]:
+    match command:
+        case commands.ListProduct():
+            return list_product(command, product)
+        case commands.ChangeProduct():
+            return change(command, product)
+        case _:
+            assert_never(command)
+
+
+def list_product(command: commands.ListProduct, product: Product) -> list[ProductEvent]:
+    check_title(command.title)
+    check_description(command.description)
+    check_category(command.category)
+    check_price(command.price)
+    check_media_urls(command.media_urls)
+    check_attributes(command.attributes)
+    if product.seller_id:
+        raise ProductIdTaken(command.product_id)
+    return [
+        events.ProductListed(
+            product_id=command.product_id,
+            shop_id=command.shop_id,
+            seller_id=command.seller_id,
+            title=command.title,
+            description=command.description,
+            category=command.category,
+            price=command.price,
+            media_urls=command.media_urls,
+            attributes=command.attributes,
+        )
+    ]
+
+
+def change(command: commands.ChangeProduct, product: Product) -> list[ProductEvent]:
+    if not product.seller_id:
+        raise ProductUnknown(command.product_id)
+    if product.seller_id != command.seller_id:
+        raise NotTheSeller(command.product_id)
+    return [
+        *describe(command, product),
+        *change_price(command, product),
+        *offer_or_withdraw(command, product),
+    ]
+
+
+def describe(command: commands.ChangeProduct, product: Product) -> list[ProductEvent]:
+    if command.title is not None:
+        check_title(command.title)
+    if command.description is not None:
+        check_description(command.description)
+    if command.category is not None:
+        check_category(command.category)
+    if command.media_urls is not None:
+        check_media_urls(command.media_urls)
+    if command.attributes is not None:
+        check_attributes(command.attributes)
+    described = events.ProductDescribed(
+        product_id=command.product_id,
+        title=changed(command.title, product.title),
+        description=changed(command.description, product.description),
+        category=changed(command.category, product.category),
+        media_urls=changed(command.media_urls, product.media_urls),
+        attributes=changed(command.attributes, product.attributes),
+    )
+    nothing = events.ProductDescribed(product_id=command.product_id)
+    return [] if described == nothing else [described]
+
+
+def changed(new: T | None, old: T) -> T | None:
+    return None if new == old else new
+
+
+def change_price(command: commands.ChangeProduct, product: Product) -> list[ProductEvent]:
+    if command.price is None:
+        return []
+    check_price(command.price)
+    if command.price == product.price:
+        return []
+    return [events.PriceChanged(product_id=command.product_id, price=command.price)]
+
+
+def offer_or_withdraw(command: commands.ChangeProduct, product: Product) -> list[ProductEvent]:
+    if command.for_sale is None or command.for_sale == product.for_sale:
+        return []
+    if command.for_sale:
+        return [events.ProductOffered(product_id=command.product_id)]
+    return [events.ProductWithdrawn(product_id=command.product_id)]
+
+
+def evolve(product: Product, event: ProductEvent) -> Product:
+    match event:
+        case events.ProductListed():
+            return Product(
+                shop_id=event.shop_id,
+                seller_id=event.seller_id,
+                title=event.title,
+                description=event.description,
+                category=event.category,
+                price=event.price,
+                media_urls=event.media_urls,
+                attributes=event.attributes,
+                for_sale=True,
+            )
+        case events.ProductDescribed():
+            return redescribed(product, event)
+        case events.PriceChanged():
+            return replace(product, price=event.price)
+        case events.ProductWithdrawn():
+            return replace(product, for_sale=False)
+        case events.ProductOffered():
+            return replace(product, for_sale=True)
+        case _:
+            assert_never(event)
+
+
+def redescribed(product: Product, event: events.ProductDescribed) -> Product:
+    names = ("title", "description", "category", "media_urls", "attributes")
+    new = {name: value for name in names if (value := getattr(event, name)) is not None}
+    return replace(product, **new)
+
+
+def product_stream(product_id: str) -> str:
+    return f"product:{product_id}"
+
+
+PRODUCT = Decider(
+    prefix="product",
+    stream=lambda command: product_stream(command.product_id),
+    initial=Product(),
+    decide=decide,
+    evolve=evolve,
+)

@@ -1,0 +1,1 @@
+"""A member's shop: what makes a seller."""
