@@ -5,6 +5,7 @@ rest is here, once. An `Endpoint` is a plain ASGI application, so that the busie
 front of Starlette and are still the same code.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Generic, TypeVar
@@ -17,8 +18,10 @@ from starlette.types import Receive, Scope, Send
 from domain.shared.identifiers import id_number
 from domain.shared.message import Command
 from domain.shared.rejection import Rejection
+from domain.social.member.decider import member_stream
 from domain.social.member.rejections import MemberIdTaken
 from domain.social.post.rejections import PostIdTaken
+from domain.social.session.decider import session_stream
 from domain.social.session.rejections import SessionIdTaken
 from infra.http import idempotency
 from infra.http.authentication import Authenticator, Session
@@ -27,12 +30,13 @@ from infra.http.consistency import position_token
 from infra.http.correlation import SCOPE_KEY
 from infra.http.idempotency import ANYBODY, InFlight
 from infra.http.openapi import Operation, Parameter
-from infra.http.problems import MEDIA_TYPE, not_found, problem_of, undecodable
+from infra.http.problems import MEDIA_TYPE, not_found, problem_of, unauthenticated, undecodable
 from infra.http.rate_limits import RateLimits
 from infra.ports import EventLog, KeyTaken, Recorded, StoredAnswer
 from infra.runtime.execute import Context, Executor, Outcome, Prepare
 
 ID_ATTEMPTS_MAX = 3
+SESSIONS_MET_MAX = 200_000
 STORED_REFUSALS = {403, 404, 409}
 JSON = b"application/json"
 PROBLEM_JSON = MEDIA_TYPE.encode()
@@ -94,6 +98,30 @@ class Desk:
     limits: RateLimits
     secret: bytes
     in_flight: InFlight = field(default_factory=InFlight)
+    met: set[str] = field(default_factory=set)
+    """The sessions that the log has been asked about since this process started."""
+
+    async def session_of(self, authorization: bytes | None) -> Session:
+        """The session that a request belongs to. Raises a 401 problem where none holds.
+
+        What projections say of ended sessions comes late, and perhaps not at all before a restart.
+        So a session that this process meets for the first time is looked up in the log itself.
+        """
+        session = self.authenticator.authenticate(authorization)
+        if session.session_id not in self.met:
+            await self._meet(session)
+        return session
+
+    async def _meet(self, session: Session) -> None:
+        started, member = await asyncio.gather(
+            self.executor.state(session_stream(session.session_id)),
+            self.executor.state(member_stream(session.member_id)),
+        )
+        if started.value.ended or not started.value.member_id or not member.value.exists:
+            raise unauthenticated("The session has ended.")
+        if len(self.met) >= SESSIONS_MET_MAX:
+            self.met.clear()
+        self.met.add(session.session_id)
 
 
 @dataclass(frozen=True)
@@ -156,7 +184,7 @@ class Endpoint:
         headers = dict(scope["headers"])
         session = None
         if self._login:
-            session = self._desk.authenticator.authenticate(headers.get(b"authorization"))
+            session = await self._desk.session_of(headers.get(b"authorization"))
         self._desk.limits.take(self._name, session.member_id if session else address_of(scope))
         body = None
         raw = b""

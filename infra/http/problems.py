@@ -190,16 +190,21 @@ def escape(part: str) -> str:
 
 
 def undecodable(body: bytes, error: Exception) -> Problem:
-    """The problem with a body that a decoder refused: which field, if it is one field's value."""
-    if isinstance(error, msgspec.ValidationError):
-        return _invalid(error)
-    if isinstance(error, UnicodeDecodeError):
+    """The problem with a body that a decoder refused: which field, if it is one field's value.
+
+    A decoder refuses a value as soon as it sees it, also in a body that is not JSON further on.
+    """
+    try:
+        msgspec.json.decode(body)
+    except UnicodeDecodeError:
         return malformed("The body is not UTF-8.")
-    if isinstance(error, RecursionError):
+    except RecursionError:
         return malformed("The body is nested too deeply.")
-    if (pointer := _lone_surrogate(body)) is not None:
-        return invalid_field(pointer, "A lone surrogate is not text.")
-    return malformed(str(error) if body else "There is no body.")
+    except msgspec.DecodeError as fault:
+        if (pointer := _lone_surrogate(body)) is not None:
+            return invalid_field(pointer, "A lone surrogate is not text.")
+        return malformed(str(fault) if body else "There is no body.")
+    return problem_of(error)
 
 
 def _lone_surrogate(body: bytes) -> str | None:

@@ -1,0 +1,241 @@
+"""The command service, assembled."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.process_collector import ProcessCollector
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from command_api import engagement, posts, relations, sessions, users
+from command_api.endpoint import Desk
+from command_api.users import Accounts
+from domain.deciders import DECIDERS
+from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.keyring import PostgresCredentials, PostgresKeyring, secret
+from infra.adapters.migrations import migrate
+from infra.adapters.passwords import Argon2Passwords
+from infra.adapters.postgres_changes import PostgresChanges
+from infra.adapters.postgres_reads import PostgresReads
+from infra.composition.revocations import follow_revocations
+from infra.composition.settings import Settings
+from infra.http import self_description
+from infra.http.authentication import Authenticator, Revocations, Tokens
+from infra.http.entrance import Entrance, Origins
+from infra.http.metrics import SECONDS_BUCKETS, RequestMetrics
+from infra.http.rate_limits import Failures, Limit, RateLimits
+from infra.http.self_description import About
+from infra.http.server import serve as serve_http
+from infra.ports import (
+    Clock,
+    Credentials,
+    EventLog,
+    Keyring,
+    LogUnavailable,
+    Passwords,
+    Recorded,
+    StoredAnswer,
+)
+from infra.runtime.execute import Executor
+
+ABOUT = About(
+    "Plaza: commands",
+    "1",
+    "Everything that changes something. A success is answered once its events are durable, and "
+    "its `Log-Position` lets the query service answer with them included. Every refusal is a "
+    "problem document (RFC 9457). A body is read as JSON, whatever its Content-Type.",
+)
+
+HOT = {("POST", posts.PATH)}
+
+LIMITS: Mapping[str, Limit] = {
+    "POST /api/users": Limit(per_minute=3_000, burst=5_000),
+    "POST /api/sessions": Limit(per_minute=3_000, burst=5_000),
+    "DELETE /api/users/me": Limit(per_minute=10, burst=10),
+    "POST /api/posts": Limit(per_minute=300, burst=600),
+    "POST /api/posts/{postId}/like": Limit(per_minute=1_200, burst=1_200),
+    "POST /api/posts/{postId}/repost": Limit(per_minute=600, burst=600),
+    "POST /api/users/{userId}/follow": Limit(per_minute=600, burst=1_200),
+    "*": Limit(per_minute=1_200, burst=1_200),
+}
+"""Per member; before a log-in per address, behind which many people may stand."""
+
+FAILED_LOG_INS = Limit(per_minute=1, burst=10)
+"""Wrong passwords for one name from one address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    tokens: bytes
+    names: bytes
+    answers: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What the service stands on. Tests hand in the same kinds of things as `serve` does."""
+
+    log: EventLog
+    keyring: Keyring
+    credentials: Credentials
+    passwords: Passwords
+    secrets: Secrets
+    revocations: Revocations
+    clock: Clock
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build(
+    resources: Resources,
+    *,
+    session_lifetime: timedelta = timedelta(days=30),
+    limits: Mapping[str, Limit] | None = LIMITS,
+    monotonic: Callable[[], float] = time.monotonic,
+    origins: Sequence[str] = (),
+) -> Entrance:
+    """The service as an ASGI application. `limits` None: nothing is limited."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    metrics = RequestMetrics(registry)
+    log = MeasuredLog(resources.log, registry)
+    desk = Desk(
+        executor=Executor(log, resources.keyring, DECIDERS, resources.clock),
+        log=log,
+        authenticator=Authenticator(
+            Tokens(resources.secrets.tokens),
+            resources.revocations,
+            lambda: resources.clock().timestamp(),
+        ),
+        limits=RateLimits(limits or {}, monotonic),
+        secret=resources.secrets.answers,
+    )
+    accounts = Accounts(
+        keyring=resources.keyring,
+        credentials=resources.credentials,
+        passwords=resources.passwords,
+        failures=Failures(FAILED_LOG_INS if limits else UNLIMITED, monotonic),
+        name_secret=resources.secrets.names,
+        clock=resources.clock,
+    )
+    routes = [
+        *users.routes(desk, accounts),
+        *sessions.routes(desk, accounts, session_lifetime),
+        *relations.routes(desk),
+        *posts.routes(desk, resources.clock),
+        *engagement.routes(desk),
+    ]
+    own = self_description.routes(ABOUT, others=routes, metrics_kept=metrics, ready=readiness(log))
+    return Entrance(
+        [*routes, *own],
+        metrics=metrics,
+        log=structlog.get_logger("command_api"),
+        origins=Origins(origins),
+        hot=hot_endpoints(routes),
+    )
+
+
+UNLIMITED = Limit(per_minute=1e9, burst=1_000_000_000)
+
+
+def hot_endpoints(routes: Sequence[Route]) -> dict[tuple[str, str], ASGIApp]:
+    return {
+        (method, route.path): route.endpoint
+        for route in routes
+        for method in route.methods or ()
+        if (method, route.path) in HOT
+    }
+
+
+def readiness(log: EventLog) -> self_description.Ready:
+    async def missing() -> str | None:
+        try:
+            async with asyncio.timeout(2):
+                await log.head()
+        except (LogUnavailable, TimeoutError):
+            return "The event log cannot be reached."
+        return None
+
+    return missing
+
+
+class MeasuredLog:
+    """An event log that measures how long appends take."""
+
+    def __init__(self, log: EventLog, registry: CollectorRegistry) -> None:
+        self._log = log
+        self.load = log.load
+        self.load_many = log.load_many
+        self.answer = log.answer
+        self.read = log.read
+        self.head = log.head
+        self.wait = log.wait
+        self._observe = Histogram(
+            "plaza_append_seconds",
+            "Time from a command's decision until its events are durable",
+            buckets=SECONDS_BUCKETS,
+            registry=registry,
+        ).observe
+
+    async def append(
+        self, events: Sequence[Recorded], answer: StoredAnswer | None = None
+    ) -> Sequence[int]:
+        started = time.perf_counter()
+        positions = await self._log.append(events, answer)
+        self._observe(time.perf_counter() - started)
+        return positions
+
+
+async def serve(settings: Settings, on_ready: Callable[[int], None] | None = None) -> None:
+    """Serve until cancelled; requests under way are finished first."""
+    await migrate(settings.postgres_url)
+    async with opened(settings) as resources:
+        app = build(
+            resources,
+            session_lifetime=timedelta(days=settings.session_days),
+            limits=LIMITS if settings.rate_limits == "on" else None,
+        )
+        await serve_http(app, settings.bind_host, settings.command_api_port, on_ready)
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Resources]:
+    """Everything the service stands on, connected, and closed again afterwards."""
+    url = settings.postgres_url
+    async with contextlib.AsyncExitStack() as stack:
+        log = await PostgresEventLog.open(url)
+        stack.push_async_callback(log.close)
+        keyring = await PostgresKeyring.connect(url)
+        stack.push_async_callback(keyring.close)
+        credentials = await PostgresCredentials.connect(url)
+        stack.push_async_callback(credentials.close)
+        passwords = Argon2Passwords()
+        stack.callback(passwords.close)
+        reads = PostgresReads(url, connections_max=1)
+        stack.push_async_callback(reads.close)
+        revocations = Revocations()
+        following = asyncio.create_task(
+            follow_revocations(reads, PostgresChanges(url), revocations)
+        )
+        stack.callback(following.cancel)
+        yield Resources(
+            log=log,
+            keyring=keyring,
+            credentials=credentials,
+            passwords=passwords,
+            secrets=Secrets(
+                tokens=await secret(url, "token"),
+                names=await secret(url, "username"),
+                answers=await secret(url, "idempotency"),
+            ),
+            revocations=revocations,
+            clock=utc_now,
+        )
