@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct, structs
 
@@ -75,6 +75,12 @@ Look = Callable[[str], Awaitable[State]]
 Prepare = Callable[[Look], Awaitable[Sequence[Command]]]
 
 UNEXPLAINED = Context()
+
+
+class Execute(Protocol):
+    """`Executor.execute`, for those who need nothing else of it."""
+
+    async def __call__(self, *commands: Command, context: Context = UNEXPLAINED) -> Outcome: ...
 
 
 class Executor:

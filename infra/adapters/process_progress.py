@@ -1,0 +1,63 @@
+"""How far processes have got, beside the checkpoints of projections, and what they set aside."""
+
+from collections.abc import Mapping
+from typing import Self
+
+from infra.adapters.pools import Pool
+from infra.ports import Parked
+
+BUILD = 0
+"""Processes have no tables of their own, and so no builds of them."""
+
+CHECKPOINTS = """
+    SELECT partition, position FROM public.checkpoints WHERE projection = %s AND build = %s
+"""
+ADVANCE = """
+    INSERT INTO public.checkpoints AS c (projection, build, partition, position)
+    SELECT %s, %s, partition, position
+    FROM unnest(%s::integer[], %s::bigint[]) AS moved (partition, position)
+    ON CONFLICT (projection, build, partition)
+    DO UPDATE SET position = greatest(c.position, excluded.position)
+"""
+PARK = """
+    INSERT INTO public.dead_letters (projection, build, key, partition, position, stream, tag,
+        state, error, trace, attempts, status)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'parked')
+    ON CONFLICT (projection, build, position) DO NOTHING
+"""
+
+
+class PostgresProgress:
+    """`infra.ports.Progress` on `public.checkpoints` and `public.dead_letters`."""
+
+    def __init__(self, postgres_url: str) -> None:
+        self._pool = Pool(postgres_url, "plaza-processes", 1, {})
+
+    @classmethod
+    async def open(cls, postgres_url: str) -> Self:
+        opened = cls(postgres_url)
+        await opened._pool.open()
+        return opened
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def checkpoints(self, process: str) -> Mapping[int, int]:
+        return dict(await self._pool.rows(CHECKPOINTS, [process, BUILD]))
+
+    async def advance(self, process: str, positions: Mapping[int, int]) -> None:
+        await self._pool.rows(ADVANCE, [process, BUILD, list(positions), list(positions.values())])
+
+    async def park(self, process: str, parked: Parked) -> None:
+        columns = (
+            parked.key,
+            parked.partition,
+            parked.position,
+            parked.stream,
+            parked.tag,
+            parked.state,
+            parked.error,
+            parked.trace,
+            parked.attempts,
+        )
+        await self._pool.rows(PARK, [process, BUILD, *columns])

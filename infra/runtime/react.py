@@ -1,0 +1,245 @@
+"""Runs processes: hands them the events they react to, at least once each, and counts how far.
+
+A process is pure in what it decides; its commands are harmless when repeated. So an event may be
+handed to it again after a crash, and several events at once.
+"""
+
+import asyncio
+import random
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from domain.shared.message import Command
+from infra.codec import SOCIAL_PARTITIONS, encode_state, ordering_key, stored_tag
+from infra.ports import Frame, LogUnavailable, Parked, Progress, Recorded, StreamMoved, Unreadable
+from infra.runtime.execute import Context, Execute
+from infra.runtime.frames import LogLines, frames_between
+
+ATTEMPTS_MAX = 5
+BACKOFF_SECONDS = 0.1
+BACKOFF_SECONDS_MAX = 5.0
+REACTIONS_AT_ONCE_MAX = 16
+REACTIONS_WAITING_MAX = 1_000
+SLICE_LINES_MAX = 10_000
+SAVE_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Process:
+    """What reacts to events. `react` must be harmless when repeated; it is tried again when it
+    raises, and what it keeps raising on is set aside."""
+
+    name: str
+    handles: frozenset[type]
+    react: Callable[[Recorded], Awaitable[None]]
+    partitions: range = SOCIAL_PARTITIONS
+
+
+def commanding(
+    reaction: Callable[[Recorded], Sequence[Command]], execute: Execute
+) -> Callable[[Recorded], Awaitable[None]]:
+    """A process that is nothing but a pure function from an event to commands, one append each."""
+
+    async def react(recorded: Recorded) -> None:
+        context = Context(
+            correlation_id=recorded.correlation_id, causation_id=str(recorded.position)
+        )
+        for command in reaction(recorded):
+            await execute(command, context=context)
+
+    return react
+
+
+class ProcessRunner:
+    """A `ProjectionRunner` for one process: takes frames, and reacts beside them.
+
+    `apply` returns before the reactions have ended, so that a slow one holds nobody up; the
+    checkpoint follows them, and whatever it does not cover is read from the log after a restart.
+    """
+
+    def __init__(self, process: Process, source: LogLines, progress: Progress) -> None:
+        self._process = process
+        self._source = source
+        self._progress = progress
+        self._taken: dict[int, int] | None = None
+        self._saved: dict[int, int] = {}
+        self._open: dict[int, set[int]] = {part: set() for part in process.partitions}
+        self._turns = asyncio.Semaphore(REACTIONS_AT_ONCE_MAX)
+        self._room = asyncio.Semaphore(REACTIONS_WAITING_MAX)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._saving: asyncio.Task[None] | None = None
+
+    async def checkpoints(self) -> Mapping[int, int]:
+        """How far each partition has been taken in, so that frames go on from there."""
+        return dict(await self._positions())
+
+    async def apply(self, frames: Sequence[Frame]) -> None:
+        taken = await self._positions()
+        for frame in frames:
+            if frame.partition not in taken or frame.last <= taken[frame.partition]:
+                continue
+            if frame.previous > taken[frame.partition]:
+                await self._catch_up(frame.partition, frame.previous)
+            await self._take(frame)
+        self._start_saving()
+
+    async def idle(self) -> None:
+        """Wait until everything taken in has been reacted to, and that is stored."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._save()
+
+    async def close(self) -> None:
+        """Stop; what is unfinished is done again after the next start."""
+        tasks = [*self._tasks, *([self._saving] if self._saving else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _positions(self) -> dict[int, int]:
+        if self._taken is None:
+            stored = await self._progress.checkpoints(self._process.name)
+            self._saved = {part: stored.get(part, 0) for part in self._process.partitions}
+            self._taken = dict(self._saved)
+        return self._taken
+
+    async def _catch_up(self, partition: int, last: int) -> None:
+        """Take what lies between the checkpoint and a frame from the log itself."""
+        taken = await self._positions()
+        # Another worker may have had this partition since we last did.
+        stored = await self._progress.checkpoints(self._process.name)
+        taken[partition] = max(taken[partition], stored.get(partition, 0))
+        while (after := taken[partition]) < last:
+            lines = await self._source.read_lines(after, SLICE_LINES_MAX)
+            end = lines[-1].position if len(lines) == SLICE_LINES_MAX else last
+            for frame in frames_between(after, min(end, last), lines, (partition,)):
+                await self._take(frame)
+
+    async def _take(self, frame: Frame) -> None:
+        taken = await self._positions()
+        for unreadable in frame.unreadable:
+            if taken[frame.partition] < unreadable.position <= frame.last:
+                await self._progress.park(self._process.name, parked_row(unreadable))
+        for recorded in frame.events:
+            if taken[frame.partition] < recorded.position <= frame.last:
+                taken[frame.partition] = recorded.position
+                if type(recorded.event) in self._process.handles:
+                    await self._start(frame.partition, recorded)
+        taken[frame.partition] = frame.last
+
+    async def _start(self, partition: int, recorded: Recorded) -> None:
+        self._open[partition].add(recorded.position)
+        await self._room.acquire()
+        task = asyncio.create_task(self._react(partition, recorded))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _react(self, partition: int, recorded: Recorded) -> None:
+        try:
+            async with self._turns:
+                await self._persist(partition, recorded)
+        finally:
+            self._room.release()
+        self._open[partition].discard(recorded.position)
+        self._start_saving()
+
+    async def _persist(self, partition: int, recorded: Recorded) -> None:
+        """React until it succeeds, or has failed too often; while the log is away, wait for it."""
+        attempts = 0
+        while True:
+            try:
+                await self._process.react(recorded)
+            except Exception as error:
+                leaves = causes(error)
+                if not all(isinstance(leaf, LogUnavailable | StreamMoved) for leaf in leaves):
+                    attempts += 1
+                log.warning(
+                    "process.failed",
+                    process=self._process.name,
+                    position=recorded.position,
+                    attempts=attempts,
+                    error=repr(leaves[0]),
+                )
+                if attempts == ATTEMPTS_MAX:
+                    await self._park(partition, recorded, error, attempts)
+                    return
+                await backoff(attempts)
+            else:
+                return
+
+    async def _park(
+        self, partition: int, recorded: Recorded, error: Exception, attempts: int
+    ) -> None:
+        parked = Parked(
+            position=recorded.position,
+            stream=recorded.stream,
+            tag=stored_tag(recorded),
+            key=ordering_key(recorded.event),
+            partition=partition,
+            state=encode_state(recorded),
+            error=repr(causes(error)[0]),
+            trace="".join(traceback.format_exception(error)),
+            attempts=attempts,
+        )
+        await self._until_stored(lambda: self._progress.park(self._process.name, parked))
+
+    def _start_saving(self) -> None:
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.create_task(self._save_soon())
+
+    async def _save_soon(self) -> None:
+        # Watermarks come often and mean little: they share one write.
+        await asyncio.sleep(SAVE_SECONDS)
+        await self._until_stored(self._save)
+
+    async def _save(self) -> None:
+        covered = {
+            partition: min(self._open[partition], default=taken + 1) - 1
+            for partition, taken in (await self._positions()).items()
+        }
+        moved = {part: at for part, at in covered.items() if at > self._saved[part]}
+        if moved:
+            await self._progress.advance(self._process.name, moved)
+            self._saved.update(moved)
+
+    async def _until_stored(self, write: Callable[[], Awaitable[None]]) -> None:
+        attempts = 0
+        while True:
+            try:
+                await write()
+            except LogUnavailable:
+                attempts += 1
+                await backoff(attempts)
+            else:
+                return
+
+
+async def backoff(attempts: int) -> None:
+    longest = min(BACKOFF_SECONDS * 2**attempts, BACKOFF_SECONDS_MAX)
+    await asyncio.sleep(random.uniform(longest / 2, longest))
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The errors that a task group joined into one, or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in causes(part)]
+    return [error]
+
+
+def parked_row(row: Unreadable) -> Parked:
+    return Parked(
+        position=row.position,
+        stream=row.stream,
+        tag=row.tag,
+        key=row.key,
+        partition=row.partition,
+        state=row.state,
+        error=row.error,
+        trace="",
+        attempts=1,
+    )
