@@ -1,12 +1,14 @@
 """What read models keep: tables of rows with the log positions in which they held, and counts.
 
-A fold answers changes to these tables and knows nothing of how a store writes them.
+A fold answers changes to these tables; a `TableStore` writes them, with how far it has got.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -118,3 +120,101 @@ Folded = Sequence[tuple[int, Sequence[Change]]]
 
 class RowMissing(Exception):
     """A change was folded for a row that is not there."""
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached or cannot write now. Nothing was written; try again."""
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """An event that a projection could not fold (`parked`), or that came after one of its key
+    (`waiting`); once mended it is `retried`, given up it is `discarded` with a reason why.
+
+    Its key stays set aside as long as a letter of it is parked or waiting.
+    """
+
+    projection: str
+    key: str
+    partition: int
+    position: int
+    stream: str
+    version: int = 0
+    tag: str
+    state: bytes
+    status: Literal["parked", "waiting", "retried", "discarded"]
+    error: str = ""
+    trace: str = ""
+    attempts: int = 0
+    why: str = ""
+    id: int = 0
+    build: int = 0
+    parked_at: datetime | None = None
+
+
+class TableTransaction(Protocol):
+    """One transaction over the tables of some projections. It holds the lock on the checkpoints
+    that it was opened for, so that nobody else applies to these partitions meanwhile."""
+
+    checkpoints: Mapping[str, Mapping[int, int]]
+    """How far each projection's partitions are; no other transaction can move them now."""
+
+    parked: Mapping[str, set[str]]
+    """The keys that are set aside, by projection."""
+
+    async def write(self, projection: str, folded: Folded) -> None:
+        """Write changes. Whatever it raises has spoiled the transaction."""
+        ...
+
+    async def attempt(self, projection: str, folded: Folded) -> Exception | None:
+        """Write changes, or answer what was wrong with them and leave everything as it was.
+
+        Raises `StoreUnavailable` where that says nothing about the changes.
+        """
+        ...
+
+    async def park(self, letters: Sequence[DeadLetter]) -> None: ...
+
+    async def letters(self, projection: str, key: str) -> Sequence[DeadLetter]:
+        """The letters of a key that are parked or waiting, in the order of the log."""
+        ...
+
+    async def settle(self, letter: DeadLetter) -> None:
+        """Store a letter's new status, error, trace, attempts and reason."""
+        ...
+
+    def advance(self, projection: str, positions: Mapping[int, int]) -> None:
+        """Move checkpoints when this transaction commits."""
+        ...
+
+
+class TableStore(Protocol):
+    """Where projections keep their tables. All methods raise `StoreUnavailable`."""
+
+    async def checkpoints(self) -> Mapping[str, Mapping[int, int]]:
+        """How far each partition of each projection has been applied."""
+        ...
+
+    def transaction(
+        self, projections: Sequence[str], partitions: Sequence[int]
+    ) -> AbstractAsyncContextManager[TableTransaction]:
+        """Commits at the end of the block, or writes nothing."""
+        ...
+
+    async def dead_letters(self) -> Sequence[DeadLetter]:
+        """All letters, oldest first."""
+        ...
+
+    async def dead_letter(self, letter_id: int) -> DeadLetter | None: ...
+
+
+class ReadModel(Protocol):
+    """What a store must know of a projection to keep its tables."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def tables(self) -> tuple[AnyTable, ...]: ...
+    @property
+    def partitions(self) -> range: ...

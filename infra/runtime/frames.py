@@ -64,7 +64,7 @@ class Framer:
     """
 
     def __init__(self, position: int, links: Mapping[int, int] | None = None) -> None:
-        self._links = {partition: position for partition in ALL_PARTITIONS} | dict(links or {})
+        self._links = dict.fromkeys(ALL_PARTITIONS, position) | dict(links or {})
 
     @property
     def links(self) -> Mapping[int, int]:

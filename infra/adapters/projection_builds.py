@@ -1,0 +1,179 @@
+"""Builds of read tables: each in a schema of its own, one of them live, another perhaps being made.
+
+Readers name tables without a schema; their search path names the live builds. So a projection is
+built again beside the one being served, and a switch is one row changed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from infra.ports import CHANGES_CHANNEL
+from infra.tables import AnyTable, CountTable, ReadModel
+
+Connection = psycopg.AsyncConnection[Any]
+
+# Rows are updated in place: `until` of rows that end, and all numbers of counts.
+ROWS_FILLFACTOR = 95
+COUNTS_FILLFACTOR = 50
+
+TURN = "SELECT pg_advisory_xact_lock(7881702245170)"
+"""Whoever makes or switches builds holds this lock, so that processes that start together do not
+make the same one."""
+
+
+def schema_name(projection: str, build: int) -> str:
+    return f"{projection}_b{build}"
+
+
+async def live_builds(connection: Connection) -> dict[str, tuple[int, int]]:
+    """The build that is being served and its version, by projection."""
+    rows = await connection.execute(
+        "SELECT name, build, version FROM public.projection_builds WHERE status = 'live'"
+    )
+    return {name: (build, version) for name, build, version in await rows.fetchall()}
+
+
+async def search_path(connection: Connection) -> str:
+    """Where readers find the tables that are served now."""
+    schemas = [schema_name(name, b) for name, (b, _) in (await live_builds(connection)).items()]
+    return ", ".join([*sorted(schemas), "public"])
+
+
+async def prepare(connection: Connection, projections: Iterable[ReadModel]) -> dict[str, int]:
+    """Make empty, live tables for projections that have none; answers the live builds."""
+    async with connection.transaction():
+        await connection.execute(TURN)
+        live = await live_builds(connection)
+        for projection in projections:
+            if projection.name not in live:
+                build = await create(connection, projection)
+                await index(connection, projection, build)
+                await make_live(connection, projection.name, build)
+                live[projection.name] = (build, projection.version)
+    return {name: build for name, (build, _) in live.items()}
+
+
+async def create(connection: Connection, projection: ReadModel) -> int:
+    """Make empty tables without any index, beside those that are live; answers their build."""
+    rows = await connection.execute(
+        "INSERT INTO public.projection_builds (name, build, version, status)"
+        " SELECT %s, coalesce(max(build), 0) + 1, %s, 'building'"
+        " FROM public.projection_builds WHERE name = %s RETURNING build",
+        [projection.name, projection.version, projection.name],
+    )
+    row = await rows.fetchone()
+    assert row is not None
+    build = int(row[0])
+    schema = schema_name(projection.name, build)
+    await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    for table in projection.tables:
+        await connection.execute(_create_table(schema, table))
+    await connection.execute(
+        "INSERT INTO public.checkpoints (projection, build, partition, position)"
+        " SELECT %s, %s, partition, 0 FROM unnest(%s::integer[]) AS partition",
+        [projection.name, build, list(projection.partitions)],
+    )
+    return build
+
+
+async def index(connection: Connection, projection: ReadModel, build: int) -> None:
+    """Add the keys and indexes that the tables of a build are read and changed by."""
+    schema = schema_name(projection.name, build)
+    for table in projection.tables:
+        for statement in _index_statements(schema, table):
+            await connection.execute(statement)
+
+
+async def make_live(connection: Connection, name: str, build: int) -> None:
+    """Serve this build from now on, and drop the one served before, with all that belongs to it."""
+    rows = await connection.execute(
+        "DELETE FROM public.projection_builds WHERE name = %s AND status = 'live' RETURNING build",
+        [name],
+    )
+    for (old,) in await rows.fetchall():
+        await drop(connection, name, old)
+    await connection.execute(
+        "UPDATE public.projection_builds SET status = 'live' WHERE name = %s AND build = %s",
+        [name, build],
+    )
+    await connection.execute(
+        "SELECT pg_notify(%s, json_build_object('projection', %s::text, 'build', %s::integer,"
+        " 'positions', json_build_object(), 'everything', true)::text)",
+        [CHANGES_CHANNEL, name, build],
+    )
+
+
+async def drop(connection: Connection, name: str, build: int) -> None:
+    """Remove a build with its tables, checkpoints and dead letters."""
+    schema = sql.Identifier(schema_name(name, build))
+    await connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+    for statement in (
+        "DELETE FROM public.checkpoints WHERE projection = %s AND build = %s",
+        "DELETE FROM public.dead_letters WHERE projection = %s AND build = %s",
+        "DELETE FROM public.projection_builds WHERE name = %s AND build = %s",
+    ):
+        await connection.execute(statement, [name, build])
+
+
+async def overview(connection: Connection) -> Sequence[Mapping[str, Any]]:
+    """Every build: its status, its least checkpoint, and how many letters are set aside."""
+    rows = await connection.execute(
+        "SELECT name, build, version, status, made_at,"
+        " (SELECT min(position) FROM public.checkpoints c"
+        "   WHERE c.projection = b.name AND c.build = b.build),"
+        " (SELECT count(*) FROM public.dead_letters d WHERE d.projection = b.name"
+        "   AND d.build = b.build AND d.status IN ('parked', 'waiting'))"
+        " FROM public.projection_builds b ORDER BY name, build"
+    )
+    names = ("name", "build", "version", "status", "madeAt", "position", "parked")
+    return [dict(zip(names, row, strict=True)) for row in await rows.fetchall()]
+
+
+def _create_table(schema: str, table: AnyTable) -> sql.Composed:
+    if isinstance(table, CountTable):
+        columns = [
+            sql.SQL("{} bigint NOT NULL").format(sql.Identifier(name))
+            for name in (table.key, *table.counts, "position")
+        ]
+        fillfactor = COUNTS_FILLFACTOR
+    else:
+        types = {column.name: column.type for column in table.columns}
+        optional = {column.name for column in table.columns if column.nullable}
+        columns = [
+            sql.SQL("{} {}{}").format(
+                sql.Identifier(name),
+                sql.SQL(types.get(name, "bigint")),
+                sql.SQL("" if name in optional else " NOT NULL"),
+            )
+            for name in table.names
+        ]
+        fillfactor = ROWS_FILLFACTOR
+    return sql.SQL("CREATE TABLE {} ({}) WITH (fillfactor = {})").format(
+        sql.Identifier(schema, table.name), sql.SQL(", ").join(columns), sql.Literal(fillfactor)
+    )
+
+
+def _index_statements(schema: str, table: AnyTable) -> list[sql.Composed]:
+    name = sql.Identifier(schema, table.name)
+    if isinstance(table, CountTable):
+        return [_primary_key(name, (table.key,))]
+    statements = [_primary_key(name, table.primary_key)]
+    statements += [
+        sql.SQL("ALTER TABLE {} ADD UNIQUE ({})").format(name, _list(columns))
+        for columns in table.unique
+    ]
+    statements += [
+        sql.SQL("CREATE INDEX ON {} {}").format(name, sql.SQL(tail)) for tail in table.indexes
+    ]
+    return statements
+
+
+def _primary_key(name: sql.Identifier, columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, _list(columns))
+
+
+def _list(names: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))

@@ -1,0 +1,149 @@
+"""Writes the changes of many events to one build's tables, in a few statements a table."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from psycopg import sql
+
+from infra.adapters.change_sets import ChangeSet, CountChanges, Key, RowChanges, key_getter
+from infra.adapters.copy_format import bigints, row_encoder
+from infra.adapters.projection_builds import Connection, schema_name
+from infra.ports import OPEN
+from infra.tables import AnyTable, CountTable, Folded, RangeTable, ReadModel, Table
+
+
+class TableWriter:
+    """Writes the changes of one projection's build."""
+
+    def __init__(self, projection: ReadModel, build: int) -> None:
+        schema = schema_name(projection.name, build)
+        self._schema = schema
+        self._tables = projection.tables
+        self._statements = {table.name: statements(schema, table) for table in projection.tables}
+        self._encoders = {t.name: row_encoder(t) for t in projection.tables if isinstance(t, Table)}
+
+    async def write(self, connection: Connection, folded: Folded) -> Mapping[str, set[Any]]:
+        """Write all changes; answers the ids that readers must look up again, by kind."""
+        changes = ChangeSet(self._tables)
+        changes.add(folded)
+        for rows in changes.rows.values():
+            await self._write_rows(connection, rows)
+        for counts in changes.counts.values():
+            await self._write_counts(connection, counts)
+        return changes.touched()
+
+    async def _write_rows(self, connection: Connection, changes: RowChanges) -> None:
+        table = changes.table
+        statement = self._statements[table.name]
+        if isinstance(table, RangeTable):
+            keys = changes.revised_keys()
+            changes.complete(await self._holding(connection, table, keys) if keys else {})
+            if changes.closes:
+                # Rows that end go first: a row that begins in this transaction stays open.
+                keys = list(changes.closes)
+                parameters = [*key_arrays(table, keys), bigints(list(changes.closes.values()))]
+                await connection.execute(statement["close"], parameters, prepare=True)
+        if changes.rows:
+            buffer = self._encoders[table.name](changes.rows)
+            async with connection.cursor().copy(statement["copy"]) as copy:
+                await copy.write(buffer)
+        if isinstance(table, RangeTable):
+            for columns, blanked in changes.blanks.items():
+                query = blank_statement(self._schema, table, columns)
+                await connection.execute(query, key_arrays(table, list(blanked)))
+
+    async def _holding(
+        self, connection: Connection, table: RangeTable, keys: Sequence[Key]
+    ) -> Mapping[Key, Sequence[Any]]:
+        key_of = key_getter(table)
+        rows = await connection.execute(
+            self._statements[table.name]["holding"], key_arrays(table, keys)
+        )
+        return {key_of(row): row for row in await rows.fetchall()}
+
+    async def _write_counts(self, connection: Connection, changes: CountChanges) -> None:
+        if not changes.deltas:
+            return
+        # Workers on different partitions change the same rows; in one order, none waits in a ring.
+        keys = sorted(changes.deltas)
+        columns = zip(*(changes.deltas[key] for key in keys), strict=True)
+        parameters = [bigints(keys), *(bigints(column) for column in columns)]
+        await connection.execute(
+            self._statements[changes.table.name]["add"], parameters, prepare=True
+        )
+
+
+def statements(schema: str, table: AnyTable) -> dict[str, sql.Composed]:
+    """The statements that change a table, by what they do."""
+    name = sql.Identifier(schema, table.name)
+    if isinstance(table, CountTable):
+        return {"add": add_statement(name, table)}
+    copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(name, names(table.names))
+    if not isinstance(table, RangeTable):
+        return {"copy": copy}
+    arrays, same_key = key_parts(table)
+    holds = sql.SQL("t.until = {}").format(sql.Literal(OPEN))
+    close = sql.SQL(
+        "UPDATE {} AS t SET until = c.position FROM unnest({}, %s::bigint[]) AS c ({}, position)"
+        " WHERE {} AND {}"
+    ).format(name, arrays, names(table.key), same_key, holds)
+    columns = sql.SQL(", ").join(
+        sql.SQL("t.{}").format(sql.Identifier(column)) for column in table.names
+    )
+    holding = sql.SQL("SELECT {} FROM {} AS t, unnest({}) AS c ({}) WHERE {} AND {}").format(
+        columns, name, arrays, names(table.key), same_key, holds
+    )
+    return {"copy": copy, "close": close, "holding": holding}
+
+
+def blank_statement(schema: str, table: RangeTable, columns: Sequence[str]) -> sql.Composed:
+    arrays, same_key = key_parts(table)
+    return sql.SQL("UPDATE {} AS t SET {} FROM unnest({}) AS c ({}) WHERE {}").format(
+        sql.Identifier(schema, table.name),
+        sql.SQL(", ").join(sql.SQL("{} = NULL").format(sql.Identifier(c)) for c in columns),
+        arrays,
+        names(table.key),
+        same_key,
+    )
+
+
+def key_parts(table: RangeTable) -> tuple[sql.Composed, sql.Composed]:
+    """Parameters for arrays of keys, and the condition that a row `t` has the key `c`."""
+    types = {column.name: column.type for column in table.columns}
+    arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(types[k])) for k in table.key)
+    same_key = sql.SQL(" AND ").join(
+        sql.SQL("t.{0} = c.{0}").format(sql.Identifier(key)) for key in table.key
+    )
+    return arrays, same_key
+
+
+def add_statement(name: sql.Identifier, table: CountTable) -> sql.Composed:
+    columns = (table.key, *table.counts, "position")
+    added = [
+        sql.SQL("{0} = t.{0} + excluded.{0}").format(sql.Identifier(count))
+        for count in table.counts
+    ]
+    return sql.SQL(
+        "INSERT INTO {} AS t ({}) SELECT * FROM unnest({})"
+        " ON CONFLICT ({}) DO UPDATE SET {}, position = greatest(t.position, excluded.position)"
+    ).format(
+        name,
+        names(columns),
+        sql.SQL(", ").join(sql.SQL("%s::bigint[]") for _ in columns),
+        sql.Identifier(table.key),
+        sql.SQL(", ").join(added),
+    )
+
+
+def names(columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def key_arrays(table: RangeTable, keys: Sequence[Key]) -> list[Any]:
+    """One array per column of the key."""
+    types = {column.name: column.type for column in table.columns}
+    columns = zip(*keys, strict=True)
+    return [
+        bigints(column) if types[name] == "bigint" else list(column)
+        for name, column in zip(table.key, columns, strict=True)
+    ]
