@@ -1,1 +1,1 @@
-"""HTTP in, pages out: skeleton, rank, hydrate, filter, present."""
+"""Queries in, pages out."""

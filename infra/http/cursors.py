@@ -8,7 +8,7 @@ from hashlib import blake2b
 from infra.http.problems import Problem, invalid_parameter
 
 MAC_BYTES = 8
-CHARACTERS_MAX = 512
+CHARACTERS_MAX = 4096
 
 
 class Cursors:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from domain.shared.rejection import Conflict, Forbidden, Invalid, NotFound, Rejection
 from infra.ports import KeyDestroyed, LogUnavailable, StreamMoved
+from infra.reads import ReadsUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_RETRY_SECONDS = 1
@@ -145,6 +146,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911
             return unavailable("Too many changes at once. Try again.")
         case LogUnavailable():
             return unavailable("The event log cannot be reached. Nothing was recorded.")
+        case ReadsUnavailable():
+            return unavailable("The read tables cannot be reached. Try again.")
         case KeyDestroyed():
             return unauthenticated("The account has been erased.")
         case HTTPException():

@@ -50,12 +50,14 @@ class Live:
         projections: Collection[str],
         followers: Collection[Follower],
         on_position: Callable[[int], None],
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._changes = changes
         self._reads = reads
         self._projections = frozenset(projections)
         self._followers = list(followers)
         self._on_position = on_position
+        self._on_lost = on_lost
         self._reached: dict[tuple[str, int], int] = {
             (name, partition): 0 for name in projections for partition in SOCIAL_PARTITIONS
         }
@@ -67,6 +69,12 @@ class Live:
     def complete(self) -> int:
         """Every event up to this position has been applied by every projection."""
         return min(self._reached.values())
+
+    async def newest_position(self) -> int:
+        """The newest position that any projection has heard of."""
+        if not self.connected:
+            await self._look()
+        return self.newest
 
     async def run(self) -> None:
         """Follow until cancelled; a lost connection is made anew."""
@@ -123,5 +131,7 @@ class Live:
         self._builds.clear()
         # A store that was rolled back to an earlier state starts again from its own checkpoints.
         self._reached = dict.fromkeys(self._reached, 0)
+        self.newest = 0
+        self._on_lost()
         for follower in self._followers:
             follower.end()

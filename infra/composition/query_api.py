@@ -1,0 +1,196 @@
+"""The query service, assembled."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.process_collector import ProcessCollector
+from starlette.routing import Route
+
+from infra.adapters.keyring import PostgresKeyring, secret
+from infra.adapters.migrations import migrate
+from infra.adapters.postgres_changes import PostgresChanges
+from infra.adapters.postgres_reads import PostgresReads
+from infra.codec import username_key
+from infra.composition.revocations import follow_revocations
+from infra.composition.settings import Settings
+from infra.http import self_description
+from infra.http.authentication import Authenticator, Revocations, Tokens
+from infra.http.consistency import Applied
+from infra.http.cursors import Cursors
+from infra.http.entrance import Entrance, Origins
+from infra.http.metrics import RequestMetrics
+from infra.http.self_description import About
+from infra.http.server import serve as serve_http
+from infra.ports import Clock, Keyring
+from infra.reads import Changes, Reads, ReadsUnavailable
+from infra.runtime.live import Live
+from query_api import posts, users
+from query_api.context import Context
+from query_api.current import CachesFollow, RevocationsFollow
+from query_api.feed import Feed
+from query_api.items import Items, NoProducts, ProductCards
+from query_api.skeletons import Skeletons
+from query_api.stages import Stages
+from query_api.viewers import Viewers
+
+ABOUT = About(
+    "Plaza: queries",
+    "1",
+    "Everything that is read. A `Log-Position` that a command was answered with makes a query wait "
+    "until it can be seen. Every refusal is a problem document (RFC 9457).",
+)
+
+PROJECTIONS = ("members", "graph", "posts", "engagement", "sessions")
+FEED = "/api/feed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    tokens: bytes
+    names: bytes
+    cursors: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What the service stands on. Tests hand in the same kinds of things as `serve` does."""
+
+    reads: Reads
+    changes: Changes
+    keyring: Keyring
+    secrets: Secrets
+    revocations: Revocations
+    clock: Clock
+    products: ProductCards
+
+
+@dataclass(frozen=True)
+class Service:
+    """The application, and what keeps it current for as long as it is served."""
+
+    app: Entrance
+    live: Live
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    metrics = RequestMetrics(registry)
+    reads, keyring, products = resources.reads, resources.keyring, resources.products
+    items, viewers, applied = Items(reads, keyring, products), Viewers(reads), Applied()
+
+    def now() -> float:
+        return resources.clock().timestamp()
+
+    live = Live(
+        resources.changes,
+        reads,
+        projections=PROJECTIONS,
+        followers=[CachesFollow(items, viewers), RevocationsFollow(resources.revocations, now)],
+        on_position=applied.advance,
+        on_lost=lambda: applied.rewind(0),
+    )
+    context = Context(
+        reads=reads,
+        items=items,
+        viewers=viewers,
+        keyring=keyring,
+        authenticator=Authenticator(Tokens(resources.secrets.tokens), resources.revocations, now),
+        applied=applied,
+        cursors=Cursors(resources.secrets.cursors),
+        clock=resources.clock,
+        newest=live.newest_position,
+        username_key=lambda name: username_key(resources.secrets.names, name),
+        stages=Stages(registry),
+        products=products,
+    )
+    feed = Feed(context, Skeletons(reads, live.newest_position))
+    routes = [
+        Route(FEED, feed, methods=["GET"]),
+        *posts.routes(context),
+        *users.routes(context),
+    ]
+    own = self_description.routes(
+        ABOUT, others=routes, metrics_kept=metrics, ready=readiness(live, reads)
+    )
+    app = Entrance(
+        [*routes, *own],
+        metrics=metrics,
+        log=structlog.get_logger("query_api"),
+        origins=Origins(origins),
+        hot={("GET", FEED): feed},
+    )
+    return Service(app, live)
+
+
+def readiness(live: Live, reads: Reads) -> self_description.Ready:
+    async def missing() -> str | None:
+        if not live.connected:
+            return "The read tables are not being followed yet."
+        try:
+            await reads.checkpoints(PROJECTIONS)
+        except ReadsUnavailable:
+            return "The read tables cannot be reached."
+        return None
+
+    return missing
+
+
+async def serve(settings: Settings, on_ready: Callable[[int], None] | None = None) -> None:
+    """Serve until cancelled; requests under way are finished first."""
+    await migrate(settings.postgres_url)
+    async with opened(settings) as resources:
+        service = build(resources)
+        async with kept_current(service, resources):
+            await serve_http(service.app, settings.bind_host, settings.query_api_port, on_ready)
+
+
+@contextlib.asynccontextmanager
+async def kept_current(service: Service, resources: Resources) -> AsyncIterator[None]:
+    """Follow what projections tell for as long as this is open."""
+    tasks = [
+        asyncio.create_task(service.live.run(), name="live"),
+        asyncio.create_task(
+            follow_revocations(resources.reads, resources.changes, resources.revocations),
+            name="revocations",
+        ),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Resources]:
+    """Everything the service stands on, connected, and closed again afterwards."""
+    url = settings.postgres_url
+    async with contextlib.AsyncExitStack() as stack:
+        keyring = await PostgresKeyring.connect(url)
+        stack.push_async_callback(keyring.close)
+        reads = PostgresReads(url)
+        stack.push_async_callback(reads.close)
+        yield Resources(
+            reads=reads,
+            changes=PostgresChanges(url),
+            keyring=keyring,
+            secrets=Secrets(
+                tokens=await secret(url, "token"),
+                names=await secret(url, "username"),
+                cursors=await secret(url, "cursor"),
+            ),
+            revocations=Revocations(),
+            clock=utc_now,
+            products=NoProducts(),
+        )

@@ -1,0 +1,54 @@
+"""What each change that projections tell makes the local caches forget."""
+
+from collections.abc import Callable
+
+from infra.http.authentication import Revocations
+from infra.ports import Applied
+from query_api.items import Items
+from query_api.viewers import Viewers
+
+SESSION_SECONDS_MAX = 400 * 86_400
+
+
+class CachesFollow:
+    """Items and readers, kept current; see `infra.runtime.live.Follower`."""
+
+    def __init__(self, items: Items, viewers: Viewers) -> None:
+        self._items = items
+        self._viewers = viewers
+
+    def begin(self) -> None:
+        self._items.begin()
+        self._viewers.begin()
+
+    def end(self) -> None:
+        self._items.end()
+        self._viewers.end()
+
+    def changed(self, applied: Applied) -> None:
+        if applied.everything:
+            self._items.forget_all()
+            self._viewers.forget_all()
+            return
+        self._items.forget_posts(applied.posts)
+        self._viewers.forget(applied.relations)
+        # Counts of members change all the time, and stand on no card: only what the projection of
+        # members tells is about what cards say.
+        if applied.projection == "members":
+            self._items.forget_members(applied.members)
+
+
+class RevocationsFollow:
+    """Ended sessions are refused from the moment that their end is told."""
+
+    def __init__(self, revocations: Revocations, now: Callable[[], float]) -> None:
+        self._revocations = revocations
+        self._now = now
+
+    def begin(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def changed(self, applied: Applied) -> None:
+        expiry = int(self._now()) + SESSION_SECONDS_MAX
+        self._revocations.end_sessions((session, expiry) for session in applied.sessions)

@@ -1,0 +1,32 @@
+"""From what is shown to the bytes of a page."""
+
+from collections.abc import Sequence
+
+from query_api.pipeline import Shown
+from query_api.viewers import Viewer
+
+Page = list[tuple[bytes, bytes]]
+
+
+def posts_json(shown: Sequence[Shown], viewer: Viewer) -> bytes:
+    """The items of a page, joined, with the flags of this reader."""
+    liked, reposted = viewer.liked, viewer.reposted
+    parts = [
+        found.plain
+        if found.post_id not in liked and found.post_id not in reposted
+        else found.json((found.post_id in liked, found.post_id in reposted))
+        for found in shown
+    ]
+    return b",".join(parts)
+
+
+def post_page(
+    shown: Sequence[Shown], viewer: Viewer, next_cursor: str | None, *, degraded: bool = False
+) -> bytes:
+    end = (
+        b'],"nextCursor":null,"hasMore":false'
+        if next_cursor is None
+        else b'],"nextCursor":"' + next_cursor.encode() + b'","hasMore":true'
+    )
+    flag = b',"degraded":true}' if degraded else b"}"
+    return b'{"posts":[' + posts_json(shown, viewer) + end + flag

@@ -1,0 +1,108 @@
+"""What makes a page differ from reader to reader: whom they do not see, what they liked.
+
+Fail closed: a reader whose relations cannot be read is not served, since the page could show them
+somebody who blocked them.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from domain.shared.identifiers import id_number, id_text
+from infra.reads import Reads
+from query_api.generations import Generations
+from query_api.items import Flags
+
+VIEWERS_MAX = 100_000
+EXTRA_KNOWN_MAX = 5_000
+
+
+class Viewer:
+    """One reader. `liked` and `reposted` hold post ids, all of them where `complete`."""
+
+    __slots__ = ("blocked", "complete", "hidden", "id", "known", "liked", "number", "reposted")
+
+    def __init__(self, member_id: str, number: int) -> None:
+        self.id = member_id
+        self.number = number
+        self.hidden: frozenset[int] = frozenset()
+        self.blocked: frozenset[int] = frozenset()
+        self.liked: set[int] = set()
+        self.reposted: set[int] = set()
+        self.complete = True
+        self.known: set[int] = set()
+
+    def flags(self, post_id: int) -> Flags:
+        return post_id in self.liked, post_id in self.reposted
+
+
+NOBODY = Viewer("", 0)
+"""Who reads without a session."""
+
+
+class Viewers:
+    """The readers who were here lately, by member id."""
+
+    def __init__(self, reads: Reads, viewers_max: int = VIEWERS_MAX) -> None:
+        self._reads = reads
+        self.kept: Generations[str, Viewer] = Generations(viewers_max)
+        self._loads: set[_Load] = set()
+        self._keeping = False
+
+    def begin(self) -> None:
+        self._keeping = True
+
+    def end(self) -> None:
+        self._keeping = False
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        self.kept.clear()
+        for load in self._loads:
+            load.outdated = True
+
+    def forget(self, members: Iterable[int]) -> None:
+        touched = set(members)
+        for number in touched:
+            self.kept.drop(id_text(number))
+        for load in self._loads:
+            load.outdated |= load.number in touched
+
+    async def get(self, member_id: str) -> Viewer:
+        return self.kept.get(member_id) or await self._load(member_id)
+
+    async def know(self, viewer: Viewer, post_ids: Sequence[int]) -> None:
+        """Have the viewer's flags right for these posts."""
+        if viewer.complete:
+            return
+        unknown = [post_id for post_id in post_ids if post_id not in viewer.known]
+        if not unknown:
+            return
+        liked, reposted = await self._reads.engaged(viewer.number, unknown)
+        if len(viewer.known) + len(unknown) > EXTRA_KNOWN_MAX:
+            # What is being asked for now is known below; the rest is asked for again when shown.
+            viewer.known = set()
+        viewer.liked |= liked
+        viewer.reposted |= reposted
+        viewer.known.update(unknown)
+
+    async def _load(self, member_id: str) -> Viewer:
+        load = _Load(id_number(member_id))
+        self._loads.add(load)
+        try:
+            row = await self._reads.viewer(load.number)
+        finally:
+            self._loads.discard(load)
+        viewer = Viewer(member_id, load.number)
+        viewer.hidden, viewer.blocked = row.hidden, row.blocked
+        viewer.liked, viewer.reposted = set(row.liked), set(row.reposted)
+        viewer.complete = row.complete
+        if self._keeping and not load.outdated:
+            self.kept.put(member_id, viewer)
+        return viewer
+
+
+class _Load:
+    """A load under way, and whether what it reads was changed in the meantime."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.outdated = False
