@@ -18,6 +18,7 @@ from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
 from infra.ports import Recorded, Trace
 from infra.runtime.execute import Executor
+from processes import erasure as erasure_process
 from processes.erasure import Erasure, take_back
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -97,6 +98,11 @@ def standing(member_id: str, events: Iterable[Recorded]) -> list[Trace]:
             case RepostRemoved(post_id=post):
                 found.pop(Trace("repost", post))
     return list(found)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure_process, "POLL_SECONDS", 0)
 
 
 @pytest.fixture
