@@ -256,6 +256,9 @@ class Items:
         known = self._authors.get(row.member_id)
         if known is not None:
             return known
+        if row.erased:
+            # The key was destroyed by another process; ours must not outlive it.
+            self._keyring.forget(id_text(row.member_id))
         author = drawing.author(row)
         author.stale = row.member_id in load.members
         if load.keeping and not author.stale:

@@ -97,8 +97,12 @@ WHERE m.member_id = ANY(%(member_ids)s) AND m.since <= %(at)s AND m.until > %(at
 )
 
 # A count as of a position is the number of rows that held there.
+# What an erased member wrote is not answered, whichever moment is asked about.
 POSTS_AT = """
-SELECT p.position, p.post_id, p.author_id, p.created_at, p.content, p.media_urls, p.product_ids,
+SELECT p.position, p.post_id, p.author_id, p.created_at,
+       CASE WHEN NOT EXISTS (
+           SELECT FROM members WHERE member_id = p.author_id AND erased) THEN p.content END,
+       p.media_urls, p.product_ids,
        p.reply_to, p.quote_of, p.until,
        (SELECT count(*) FROM likes l
         WHERE l.post_id = p.post_id AND l.since <= %(at)s AND l.until > %(at)s),

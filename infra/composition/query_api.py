@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -75,6 +75,20 @@ class Service:
 
     app: Entrance
     live: Live
+
+
+class ForgettingRevocations(Revocations):
+    """Who is erased is refused, and their key forgotten: another process destroyed it."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        super().__init__()
+        self._keyring = keyring
+
+    def erase_members(self, member_ids: Iterable[str]) -> None:
+        new = [member_id for member_id in member_ids if member_id not in self._erased]
+        super().erase_members(new)
+        for member_id in new:
+            self._keyring.forget(member_id)
 
 
 def utc_now() -> datetime:
@@ -190,7 +204,7 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
                 names=await secret(url, "username"),
                 cursors=await secret(url, "cursor"),
             ),
-            revocations=Revocations(),
+            revocations=ForgettingRevocations(keyring),
             clock=utc_now,
             products=NoProducts(),
         )
