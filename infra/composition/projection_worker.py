@@ -1,59 +1,106 @@
-"""The worker that keeps read models current by following the log, assembled."""
+"""The worker that keeps read models current and runs processes, following the log, assembled."""
 
 import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import UTC, datetime
 
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
+from domain.deciders import DECIDERS
 from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.keyring import PostgresKeyring
+from infra.adapters.member_traces import PostgresMemberTraces
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_projections import PostgresProjections
+from infra.adapters.process_progress import PostgresProgress
 from infra.codec import SOCIAL_PARTITIONS
 from infra.composition.settings import Settings
 from infra.runtime.appliers import ApplierMetrics, Appliers
 from infra.runtime.embedded import EmbeddedRunner
+from infra.runtime.execute import Executor
 from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
+from infra.runtime.react import ProcessRunner
+from processes.erasure import erasure
 from projections import SOCIAL
 
+PROCESSES = ("erasure",)
 
-class NoSuchProjection(Exception):
-    """A worker was asked for a projection that there is not."""
+
+class NotKnown(Exception):
+    """A worker was asked for a projection or process that there is not."""
 
 
 async def serve(
     settings: Settings,
     projections: Collection[str] | None = None,
+    processes: Collection[str] | None = None,
 ) -> None:
-    """Keep read models current until cancelled: these, or all there are."""
+    """Run until cancelled: these projections and processes, or all there are."""
     await migrate(settings.postgres_url)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.bind_host)
-    async with opened(settings, chosen(projections)) as (log, appliers):
+    async with opened(settings, projections, processes) as (log, appliers):
         await EmbeddedRunner(log, appliers, SOCIAL_PARTITIONS).run()
 
 
 @contextlib.asynccontextmanager
 async def opened(
     settings: Settings,
-    projections: Sequence[Projection] = SOCIAL,
+    projections: Collection[str] | None = None,
+    processes: Collection[str] | None = None,
     registry: CollectorRegistry = REGISTRY,
 ) -> AsyncIterator[tuple[PostgresEventLog, Appliers]]:
-    """The log, and everything that this worker keeps current, whoever hands it frames."""
+    """The log, and everything that this worker keeps current, whoever hands it frames.
+
+    Raises `NotKnown`.
+    """
+    by_name = {projection.name: projection for projection in SOCIAL}
+    kept = [by_name[name] for name in chosen(projections, by_name)]
+    running = chosen(processes, PROCESSES)
     async with contextlib.AsyncExitStack() as stack:
         log = await PostgresEventLog.open(settings.postgres_url)
         stack.push_async_callback(log.close)
-        store = PostgresProjections(settings.postgres_url, projections)
-        stack.push_async_callback(store.close)
-        appliers: list[FrameApplier] = [Projector(projections, store, log)]
+        # Tables first: what stands behind them may read them.
+        appliers: list[FrameApplier] = []
+        if kept:
+            appliers.append(await tables(settings, kept, log, stack))
+        if "erasure" in running:
+            appliers.append(await erasing(settings, log, stack))
         yield log, Appliers(appliers, ApplierMetrics(registry))
 
 
-def chosen(names: Collection[str] | None) -> Sequence[Projection]:
-    """Projections by name. Raises `NoSuchProjection`."""
+async def tables(
+    settings: Settings,
+    projections: Sequence[Projection],
+    log: PostgresEventLog,
+    stack: contextlib.AsyncExitStack,
+) -> Projector:
+    store = PostgresProjections(settings.postgres_url, projections)
+    stack.push_async_callback(store.close)
+    return Projector(projections, store, log)
+
+
+async def erasing(
+    settings: Settings, log: PostgresEventLog, stack: contextlib.AsyncExitStack
+) -> ProcessRunner:
+    url = settings.postgres_url
+    keyring = await PostgresKeyring.connect(url)
+    stack.push_async_callback(keyring.close)
+    traces = await PostgresMemberTraces.open(url)
+    stack.push_async_callback(traces.close)
+    progress = await PostgresProgress.open(url)
+    stack.push_async_callback(progress.close)
+    executor = Executor(log, keyring, DECIDERS, lambda: datetime.now(UTC))
+    runner = ProcessRunner(erasure(executor.execute, keyring, traces), log, progress)
+    stack.push_async_callback(runner.close)
+    return runner
+
+
+def chosen(names: Collection[str] | None, known: Collection[str]) -> list[str]:
+    """These of the known names, or all, in the order in which they are known."""
     if names is None:
-        return SOCIAL
-    known = {projection.name: projection for projection in SOCIAL}
+        return list(known)
     if unknown := set(names) - set(known):
-        raise NoSuchProjection(", ".join(sorted(unknown)))
-    return [projection for projection in SOCIAL if projection.name in names]
+        raise NotKnown(f"{', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return [name for name in known if name in names]

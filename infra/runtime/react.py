@@ -74,6 +74,10 @@ class ProcessRunner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._saving: asyncio.Task[None] | None = None
 
+    @property
+    def name(self) -> str:
+        return self._process.name
+
     async def checkpoints(self) -> Mapping[int, int]:
         """How far each partition has been taken in, so that frames go on from there."""
         return dict(await self._positions())
