@@ -8,10 +8,11 @@ front of Starlette and are still the same code.
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -28,18 +29,20 @@ from infra.http.authentication import Authenticator, Session
 from infra.http.bodies import read_body
 from infra.http.consistency import position_token
 from infra.http.correlation import SCOPE_KEY
+from infra.http.entrance import HEADERS_KEY
 from infra.http.idempotency import ANYBODY, InFlight
 from infra.http.openapi import Operation, Parameter
 from infra.http.problems import MEDIA_TYPE, not_found, problem_of, unauthenticated, undecodable
 from infra.http.rate_limits import RateLimits
 from infra.ports import EventLog, KeyTaken, Recorded, StoredAnswer
-from infra.runtime.execute import Context, Executor, Outcome, Prepare
+from infra.runtime.execute import Context, Executor, Prepare
 
 ID_ATTEMPTS_MAX = 3
 SESSIONS_MET_MAX = 200_000
 STORED_REFUSALS = {403, 404, 409}
-JSON = b"application/json"
-PROBLEM_JSON = MEDIA_TYPE.encode()
+JSON = (b"content-type", b"application/json")
+PROBLEM_JSON = (b"content-type", MEDIA_TYPE.encode())
+NO_PATH: Mapping[str, str] = {}
 
 B = TypeVar("B")
 
@@ -48,20 +51,15 @@ IdText = Annotated[str, Meta(pattern="^[0-9a-v]{13}$", examples=["0d1kq3h8o2c7a"
 _encode = msgspec.json.Encoder().encode
 
 
-class Asked(Generic[B]):
+class Asked(Struct, Generic[B], frozen=True):
     """A request that may be acted on. `session` is None where no log-in is asked for."""
 
-    __slots__ = ("address", "body", "member_id", "path", "request_id", "session")
-
-    def __init__(
-        self, scope: Scope, session: Session | None, body: B, path: Mapping[str, str]
-    ) -> None:
-        self.body = body
-        self.path = path
-        self.session = session
-        self.member_id = session.member_id if session else ""
-        self.request_id: str = scope[SCOPE_KEY]
-        self.address = address_of(scope)
+    body: B
+    path: Mapping[str, str]
+    session: Session | None
+    member_id: str
+    address: str
+    request_id: str
 
     def id_in_path(self, name: str) -> str:
         """An id from the path. What is not even an id is unknown: a 404 problem."""
@@ -73,8 +71,7 @@ class Asked(Generic[B]):
         return text
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a request comes to: commands, known at once or prepared from other streams' states.
 
     `facts` makes what is answered, and stored under an idempotency key: so nothing personal and
@@ -124,15 +121,13 @@ class Desk:
         self.met.add(session.session_id)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     status: int
     body: bytes
     position: int
 
 
-@dataclass(frozen=True)
-class First:
+class First(Struct, frozen=True):
     """A request under an idempotency key: whose key, which, and what it was sent with."""
 
     owner: str
@@ -181,17 +176,22 @@ class Endpoint:
         return Route(self.path, self, methods=[self.method])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        desk = self._desk
+        headers = scope[HEADERS_KEY]
+        address = address_of(scope)
         session = None
+        member_id = ""
         if self._login:
-            session = await self._desk.session_of(headers.get(b"authorization"))
-        self._desk.limits.take(self._name, session.member_id if session else address_of(scope))
+            session = await desk.session_of(headers.get(b"authorization"))
+            member_id = session.member_id
+        desk.limits.take(self._name, member_id or address)
         body = None
         raw = b""
         if self._decode is not None:
             raw = await read_body(headers, receive)
             body = self._read(raw)
-        asked: Asked[Any] = Asked(scope, session, body, scope.get("path_params") or {})
+        path = scope.get("path_params") or NO_PATH
+        asked: Asked[Any] = Asked(body, path, session, member_id, address, scope[SCOPE_KEY])
         if idempotency.HEADER in headers:
             key = idempotency.key_of(scope["headers"])
             answer = await self._once(asked, key or "", scope["path"], raw)
@@ -247,28 +247,26 @@ class Endpoint:
             raise
 
     async def _carry_out(self, asked: Asked[Any], first: First | None) -> Answer:
-        for _ in range(ID_ATTEMPTS_MAX - 1):
+        attempts = ID_ATTEMPTS_MAX
+        while True:
+            attempts -= 1
             try:
                 return await self._attempt(asked, first)
             except (PostIdTaken, MemberIdTaken, SessionIdTaken):
                 # Two ids were made alike. The next attempt makes another one.
-                continue
-        return await self._attempt(asked, first)
+                if not attempts:
+                    raise
 
     async def _attempt(self, asked: Asked[Any], first: First | None) -> Answer:
         plan = await self._handle(asked)
-
-        def stored(recorded: Sequence[Recorded]) -> StoredAnswer:
-            assert first is not None
-            return first.stored(self.status, encode_facts(plan.facts(recorded)))
-
-        context = Context(
-            correlation_id=asked.request_id,
-            causation_id=asked.request_id,
-            answer=None if first is None else stored,
-        )
+        executor = self._desk.executor
+        answer = None if first is None else partial(self._answer_to_store, plan, first)
+        why = Context(correlation_id=asked.request_id, causation_id=asked.request_id, answer=answer)
         try:
-            outcome = await self._execute(plan, context)
+            if plan.prepare is None:
+                outcome = await executor.execute(*plan.commands, context=why)
+            else:
+                outcome = await executor.execute_prepared(plan.prepare, why)
         except (Rejection, KeyTaken):
             if plan.otherwise is not None:
                 await plan.otherwise()
@@ -277,11 +275,10 @@ class Endpoint:
             await plan.then()
         return Answer(self.status, encode_facts(plan.facts(outcome.events)), outcome.position)
 
-    async def _execute(self, plan: Plan, context: Context) -> Outcome:
-        executor = self._desk.executor
-        if plan.prepare is not None:
-            return await executor.execute_prepared(plan.prepare, context)
-        return await executor.execute(*plan.commands, context=context)
+    def _answer_to_store(
+        self, plan: Plan, first: First, recorded: Sequence[Recorded]
+    ) -> StoredAnswer:
+        return first.stored(self.status, encode_facts(plan.facts(recorded)))
 
 
 def encode_facts(facts: Any) -> bytes:
@@ -293,17 +290,18 @@ def address_of(scope: Scope) -> str:
     return client[0] if client else ""
 
 
-async def send_answer(send: Send, answer: Answer, media_type: bytes) -> None:
+async def send_answer(send: Send, answer: Answer, media_type: tuple[bytes, bytes]) -> None:
+    status, body = answer.status, answer.body
     headers = []
-    if answer.status < 400:
+    if status < 400:
         headers.append((b"log-position", position_token(answer.position).encode()))
-    if answer.body:
-        headers.append((b"content-type", media_type))
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-    elif answer.status != 204:
+    if body:
+        headers.append(media_type)
+        headers.append((b"content-length", b"%d" % len(body)))
+    elif status != 204:
         headers.append((b"content-length", b"0"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 KEY = Parameter(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -28,7 +28,7 @@ from infra.composition.settings import Settings
 from infra.http import self_description
 from infra.http.authentication import Authenticator, Revocations, Tokens
 from infra.http.entrance import Entrance, Origins
-from infra.http.metrics import SECONDS_BUCKETS, RequestMetrics
+from infra.http.metrics import Histogram, RequestMetrics
 from infra.http.rate_limits import Failures, Limit, RateLimits
 from infra.http.self_description import About
 from infra.http.server import serve as serve_http
@@ -178,12 +178,8 @@ class MeasuredLog:
         self.read = log.read
         self.head = log.head
         self.wait = log.wait
-        self._observe = Histogram(
-            "plaza_append_seconds",
-            "Time from a command's decision until its events are durable",
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
-        ).observe
+        about = "Time from a command's decision until its events are durable"
+        self._observe = Histogram("plaza_append_seconds", about, [], registry).times().observe
 
     async def append(
         self, events: Sequence[Recorded], answer: StoredAnswer | None = None

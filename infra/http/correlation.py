@@ -2,22 +2,25 @@
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Mapping
+from itertools import count
 
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-_TRACE = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_is_request_id = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
+_is_traceparent = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _NO_TRACE = b"0" * 32
 SCOPE_KEY = "plaza.request_id"
 
+# Unique without asking the kernel for chance at every request: this process, and a number.
+_process = secrets.token_hex(10)
+_numbers = count(1)
 
-def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     """`X-Request-Id`, else the trace id of `traceparent` (W3C), else a new one."""
-    trace = None
-    for name, value in headers:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return value.decode()
-        if name == b"traceparent":
-            trace = _TRACE.fullmatch(value)
-    if trace is not None and trace[1] != _NO_TRACE:
+    given = headers.get(b"x-request-id")
+    if given is not None and _is_request_id(given):
+        return given.decode()
+    parent = headers.get(b"traceparent")
+    if parent is not None and (trace := _is_traceparent(parent)) and trace[1] != _NO_TRACE:
         return trace[1].decode()
-    return secrets.token_hex(16)
+    return f"{_process}{next(_numbers):012x}"

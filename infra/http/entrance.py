@@ -12,13 +12,21 @@ import structlog
 from starlette.routing import BaseRoute, Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.http.authentication import header
 from infra.http.bodies import ClientGone
 from infra.http.correlation import SCOPE_KEY, request_id_of
 from infra.http.metrics import RequestMetrics
 from infra.http.problems import MEDIA_TYPE, Problem, problem_of
 
+HEADERS_KEY = "plaza.headers"
+"""Where the scope holds the request's headers as a dictionary."""
+
 UNMATCHED = "unmatched"
+ANY_METHOD = "any"
+"""Metrics must not grow with what clients make up."""
+
+REPEATED = "repeated"
+"""A refusal that was stored under an idempotency key, answered again."""
+
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 EXPOSED = b"Log-Position, Retry-After, X-Request-Id, Location"
 ALLOWED = b"Authorization, Content-Type, Idempotency-Key, Log-Position, X-Request-Id, traceparent"
@@ -71,12 +79,11 @@ class Entrance:
             await self._router(scope, receive, send)
             return
         started = time.perf_counter()
-        headers = scope["headers"]
+        headers = scope[HEADERS_KEY] = dict(scope["headers"])
         request_id = scope[SCOPE_KEY] = request_id_of(headers)
         extra: Headers = [(b"x-request-id", request_id.encode())]
-        origin = header(headers, b"origin")
-        if origin is not None:
-            extra += self._cross_origin(origin)
+        if b"origin" in headers:
+            extra += self._cross_origin(headers[b"origin"])
         status = 0
 
         async def sender(message: Message) -> None:
@@ -86,6 +93,7 @@ class Entrance:
                 message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
+        problem = None
         try:
             await self._choose(scope)(scope, receive, sender)
         except ClientGone:
@@ -96,7 +104,7 @@ class Entrance:
             if status:
                 raise
             await send_problem(problem, sender)
-        self._account(scope, status, time.perf_counter() - started)
+        self._account(scope, status, problem, time.perf_counter() - started)
 
     def _choose(self, scope: Scope) -> ASGIApp:
         hot = self._hot.get((scope["method"], scope["path"]))
@@ -124,16 +132,22 @@ class Entrance:
         fitting = (r for r in self._router.routes if r.matches(scope)[0] is not Match.NONE)
         return sorted({method for r in fitting for method in getattr(r, "methods", None) or ()})
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+    def _account(self, scope: Scope, status: int, problem: Problem | None, seconds: float) -> None:
+        method = scope["method"]
         route = self._names.get(id(scope.get("endpoint")), UNMATCHED)
-        self._metrics.observe(f"{scope['method']} {route}", status, seconds)
+        if route is UNMATCHED:
+            method = ANY_METHOD
+        self._metrics.observe(method, route, status, seconds)
         if status >= 400:
+            kind = problem.kind if problem else REPEATED
+            self._metrics.refused(kind)
             self._log.info(
                 "request.refused",
                 request_id=scope[SCOPE_KEY],
-                method=scope["method"],
+                method=method,
                 route=route,
                 status=status,
+                problem=kind,
                 milliseconds=round(seconds * 1000, 1),
             )
 
@@ -148,9 +162,7 @@ class Entrance:
 
 
 def is_preflight(scope: Scope) -> bool:
-    if scope["method"] != "OPTIONS":
-        return False
-    return header(scope["headers"], b"access-control-request-method") is not None
+    return scope["method"] == "OPTIONS" and b"access-control-request-method" in scope[HEADERS_KEY]
 
 
 async def preflight(_scope: Scope, _receive: Receive, send: Send) -> None:

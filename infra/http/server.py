@@ -114,6 +114,7 @@ async def serve(
         loop="none",
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
         log_config=None,
         server_header=False,
         backlog=BACKLOG,
