@@ -20,6 +20,7 @@ from domain.commerce.checkout.rejections import (
     CheckoutUnknown,
     CurrenciesMixed,
     NoActionAwaited,
+    StepPassed,
 )
 from domain.shared.decider import Decider
 from domain.shared.money import CurrenciesDiffer, Money, total
@@ -52,6 +53,27 @@ STATUS_OF: Mapping[Phase, str] = {
     "rejected": "rejected",
     "cancelled": "cancelled",
 }
+Recordable = (
+    commands.SubmitDetails
+    | commands.RecordReserved
+    | commands.RecordUnanswered
+    | commands.RecordActionRequired
+    | commands.RecordPending
+    | commands.RecordAuthorised
+    | commands.RecordRefused
+    | commands.RecordOrdersCreated
+    | commands.RecordCaptureAccepted
+    | commands.RecordCaptured
+    | commands.RecordCaptureFailed
+    | commands.RecordConfirmed
+    | commands.FailCheckout
+    | commands.RecordOrdersUndone
+    | commands.CancelPayment
+    | commands.RecordCancelAccepted
+    | commands.RecordCancelFailed
+    | commands.RecordReleased
+    | commands.FinishCheckout
+)
 BEFORE_AUTHORISED = frozenset({"authorise", "action", "details", "pending"})
 AFTER_ORDERS = frozenset({"capture", "confirm", "confirmed"})
 
@@ -117,13 +139,25 @@ class Checkout(Struct, frozen=True, kw_only=True):
         return found[-1] if found else None
 
 
-def decide(  # noqa: C901, PLR0911, PLR0912
-    command: CheckoutCommand, checkout: Checkout, now: datetime
-) -> Sequence[CheckoutEvent]:
+def decide(command: CheckoutCommand, checkout: Checkout, now: datetime) -> Sequence[CheckoutEvent]:
+    """Every command is recorded or refused.
+
+    So commands to other streams that go into one append with one of these happen if, and only if,
+    the checkout is where whoever asks believes it to be.
+    """
     if isinstance(command, commands.StartCheckout):
         return start(command, checkout, now)
     if checkout.phase == "none":
         raise CheckoutUnknown(command.checkout_id)
+    found = record(command, checkout)
+    if not found:
+        raise StepPassed(command.checkout_id)
+    return found
+
+
+def record(  # noqa: C901, PLR0911, PLR0912
+    command: Recordable, checkout: Checkout
+) -> Sequence[CheckoutEvent]:
     match command:
         case commands.SubmitDetails():
             return submit_details(command, checkout)

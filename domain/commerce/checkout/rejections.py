@@ -28,3 +28,11 @@ class CurrenciesMixed(Conflict):
 class CheckoutIdTaken(Conflict):
     title = "The checkout id is in use"
     checkout_id: str
+
+
+@dataclass(eq=False)
+class StepPassed(Conflict):
+    """What was to be recorded is recorded already, or no longer possible."""
+
+    title = "The checkout has moved on"
+    checkout_id: str

@@ -17,6 +17,7 @@ from domain.commerce.order.rejections import (
     MoreThanBought,
     NotTheBuyersOrder,
     NotTheSellersOrder,
+    OrderMovedOn,
     OrderNotReady,
     OrderUnknown,
 )
@@ -257,13 +258,16 @@ def require_returnable(item: ReturnedItem, index: int, order: Order) -> None:
 
 
 def restocked(command: commands.RecordRestocked, order: Order) -> list[OrderEvent]:
+    """Refused where it is done already: the units are counted in the same append."""
     if command.reference not in order.restock_due:
-        return []
+        raise OrderMovedOn(order.order_id)
     return [events.ItemsRestocked(order_id=order.order_id, reference=command.reference)]
 
 
 def capture_reversed(command: commands.RecordCaptureReversed, order: Order) -> list[OrderEvent]:
     if order.status in {"none", "pending", "rejected"} or order.capture_failed:
+        return []
+    if order.captured.value == 0 and not command.final:
         return []
     found = [events.CaptureReversed(order_id=order.order_id, final=command.final)]
     if command.final and order.status == "confirmed":

@@ -40,3 +40,11 @@ class MoreThanBought(Conflict):
     product_id: str
     requested: int
     returnable: int
+
+
+@dataclass(eq=False)
+class OrderMovedOn(Conflict):
+    """What was to be recorded is recorded already, or no longer possible."""
+
+    title = "The order has moved on"
+    order_id: str
