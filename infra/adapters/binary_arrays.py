@@ -88,22 +88,24 @@ def bigint(value: int) -> bytes:
 
 
 def integers(elements: Sequence[bytes]) -> IntegerArray:
-    return IntegerArray(_joined(elements, IntegerArray.element_oid))
+    return IntegerArray(_joined(elements, len(elements), IntegerArray.element_oid))
 
 
-def bigints(elements: Sequence[bytes]) -> BigintArray:
-    return BigintArray(_joined(elements, BigintArray.element_oid))
+def bigints(runs: Sequence[bytes], count: int | None = None) -> BigintArray:
+    return BigintArray(_joined(runs, count, BigintArray.element_oid))
 
 
-def texts(elements: Sequence[bytes]) -> TextArray:
-    return TextArray(_joined(elements, TextArray.element_oid))
+def texts(runs: Sequence[bytes], count: int | None = None) -> TextArray:
+    """`runs` are elements, or several of them joined; then `count` says how many in all."""
+    return TextArray(_joined(runs, count, TextArray.element_oid))
 
 
-def byteas(elements: Sequence[bytes]) -> ByteaArray:
-    return ByteaArray(_joined(elements, ByteaArray.element_oid))
+def byteas(runs: Sequence[bytes], count: int | None = None) -> ByteaArray:
+    return ByteaArray(_joined(runs, count, ByteaArray.element_oid))
 
 
-def _joined(elements: Sequence[bytes], element_oid: int) -> bytes:
-    if not elements:
+def _joined(runs: Sequence[bytes], count: int | None, element_oid: int) -> bytes:
+    count = len(runs) if count is None else count
+    if not count:
         return _empty_header(0, 0, element_oid)
-    return _header(1, 0, element_oid, len(elements), 1) + b"".join(elements)
+    return _header(1, 0, element_oid, count, 1) + b"".join(runs)

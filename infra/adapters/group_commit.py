@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import structlog
@@ -26,6 +26,8 @@ WAITING_MAX = 20_000
 
 BATCH_EVENTS_MAX = 1_000
 BATCH_BYTES_MAX = 8 * 1024 * 1024
+HALVES_MIN = 32
+"""Fewer commands than this are never split in two halves."""
 
 WRITE_SECONDS = 15.0
 PATIENCE_SECONDS = 5.0
@@ -49,6 +51,9 @@ APPEND = """
     FROM log.append(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
 """
 
+WRITTEN, KEY_TAKEN = "W", "K"
+"""Two of the outcomes that `log.append` answers; any other is that the stream has moved."""
+
 VALUES_REFUSED = ("22", "23", "54")
 """Classes of SQLSTATEs that say that a command's values are at fault, and not the server."""
 
@@ -63,39 +68,49 @@ class Unstorable(Exception):
     """PostgreSQL refuses these very values, and will do so whenever they are tried."""
 
 
-@dataclass(slots=True, eq=False)
 class Command:
-    """One command's events, encoded while earlier ones are being written."""
+    """One command, encoded on arrival, while the server is busy with those before it.
 
-    events: Sequence[Recorded]
-    answer: StoredAnswer | None
-    done: asyncio.Future[Sequence[int]]
-    since: float
-    streams: list[bytes] = field(default_factory=list)
-    versions: list[bytes] = field(default_factory=list)
-    topics: list[bytes] = field(default_factory=list)
-    states: list[bytes] = field(default_factory=list)
-    size: int = 0
-    continues: list[tuple[str, int]] = field(default_factory=list)
-    doubtful: bool = False
+    Each column holds the elements of the command's events, one after the other.
+    """
 
-    def encode(self) -> None:
-        newest: dict[str, int] = {}
-        for recorded in self.events:
-            stream, version = recorded.stream, recorded.version
-            before = newest.get(stream)
-            if before is None:
-                if version > 1:
-                    self.continues.append((stream, version - 1))
-            elif version != before + 1:
-                raise ValueError(f"versions of {stream} do not follow each other")
-            newest[stream] = version
-            state = codec.encode_state(recorded)
-            self.streams.append(binary_arrays.text(stream))
-            self.versions.append(binary_arrays.bigint(version))
-            self.topics.append(_topic(type(recorded.event)))
-            self.states.append(binary_arrays.bytea(state))
-            self.size += len(state) + 64
+    __slots__ = (
+        "answer",
+        "continues",
+        "done",
+        "doubtful",
+        "events",
+        "since",
+        "states",
+        "streams",
+        "topics",
+        "versions",
+    )
+
+    def __init__(
+        self,
+        events: Sequence[Recorded],
+        answer: StoredAnswer | None,
+        done: asyncio.Future[Sequence[int]],
+        since: float,
+    ) -> None:
+        self.events = events
+        self.answer = answer
+        self.done = done
+        self.since = since
+        self.doubtful = False
+        self.continues = continued(events)
+        if len(events) == 1:
+            (recorded,) = events
+            self.streams = binary_arrays.text(recorded.stream)
+            self.versions = binary_arrays.bigint(recorded.version)
+            self.topics = _topic(type(recorded.event))
+            self.states = binary_arrays.bytea(codec.encode_state(recorded))
+        else:
+            self.streams = b"".join(binary_arrays.text(each.stream) for each in events)
+            self.versions = b"".join(binary_arrays.bigint(each.version) for each in events)
+            self.topics = b"".join(_topic(type(each.event)) for each in events)
+            self.states = b"".join(binary_arrays.bytea(codec.encode_state(each)) for each in events)
 
     def succeed(self, positions: Sequence[int]) -> None:
         if not self.done.done():
@@ -104,6 +119,23 @@ class Command:
     def fail(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
+
+
+def continued(events: Sequence[Recorded]) -> Sequence[tuple[str, int]]:
+    """The events that must stand before these, one for each stream that is not new."""
+    if len(events) == 1 and events[0].version == 1:
+        return ()
+    before: list[tuple[str, int]] = []
+    newest: dict[str, int] = {}
+    for recorded in events:
+        stream, version = recorded.stream, recorded.version
+        if stream not in newest:
+            if version > 1:
+                before.append((stream, version - 1))
+        elif version != newest[stream] + 1:
+            raise ValueError(f"versions of {stream} do not follow each other")
+        newest[stream] = version
+    return before
 
 
 class GroupCommit:
@@ -130,7 +162,6 @@ class GroupCommit:
             raise LogUnavailable("closing" if self._closing else "too many commands wait")
         loop = asyncio.get_running_loop()
         command = Command(events, answer, loop.create_future(), loop.time())
-        command.encode()
         self._waiting.append(command)
         self._filled.set()
         return command.done
@@ -155,8 +186,12 @@ class GroupCommit:
                     return
                 self._filled.clear()
                 await self._filled.wait()
-                continue
-            batch = self._take()
+                # Callers who were all answered together ask again together, and would take turns
+                # with the server. Sending half of them first lets both work at the same time.
+                commands_max = max(len(self._waiting) // 2, HALVES_MIN)
+            else:
+                commands_max = WAITING_MAX
+            batch = self._take(commands_max)
             if not batch:
                 continue
             try:
@@ -172,17 +207,22 @@ class GroupCommit:
                 for command in batch:
                     self._give_up(command, LogUnavailable(repr(error)))
 
-    def _take(self) -> list[Command]:
+    def _take(self, commands_max: int) -> list[Command]:
         """The next batch, in order of arrival, without those whose callers have gone away."""
         batch: list[Command] = []
         events = size = 0
-        while self._waiting and events < BATCH_EVENTS_MAX and size < BATCH_BYTES_MAX:
+        while (
+            self._waiting
+            and len(batch) < commands_max
+            and events < BATCH_EVENTS_MAX
+            and size < BATCH_BYTES_MAX
+        ):
             command = self._waiting.popleft()
             # A caller who gave up on a doubtful command is gone too: nobody needs its outcome.
             if not command.done.done():
                 batch.append(command)
-                events += len(command.streams)
-                size += command.size
+                events += len(command.events)
+                size += len(command.states)
         return batch
 
     async def _write(self, batch: list[Command]) -> None:
@@ -198,7 +238,7 @@ class GroupCommit:
                 claims = [
                     command
                     for command, outcome in zip(batch, outcomes or "", strict=False)
-                    if command.doubtful and outcome != "W"
+                    if command.doubtful and outcome != WRITTEN
                 ]
                 found = await self._look_up(connection, claims) if claims else {}
         except (psycopg.Error, OSError) as error:
@@ -225,18 +265,19 @@ class GroupCommit:
     ) -> None:
         first = head = 0
         for index, command in enumerate(batch):
-            end = first + len(command.streams)
-            outcome = "W" if outcomes is None else outcomes[index]
-            ours = positions[first:end] if outcome == "W" else found.get(id(command))
+            end = first + len(command.events)
+            outcome = WRITTEN if outcomes is None else outcomes[index]
+            ours: Sequence[Any] | None = (
+                positions[first:end] if outcome == WRITTEN else found.get(id(command))
+            )
             first = end
             if ours is not None:
-                written = [position for position in ours if position is not None]
-                head = max(head, written[-1] if written else 0)
-                command.succeed(written)
-            elif outcome == "K":
+                command.succeed(ours)
+                head = ours[-1] if ours else head
+            elif outcome == KEY_TAKEN:
                 command.fail(KeyTaken())
             else:
-                command.fail(StreamMoved(command.events[0].stream if command.events else ""))
+                command.fail(StreamMoved(command.events[0].stream))
         if head:
             self._written(head)
 
@@ -341,29 +382,23 @@ async def _own_answer(connection: psycopg.AsyncConnection, answer: StoredAnswer 
 
 
 def _parameters(batch: Sequence[Command]) -> list[bytes]:
+    total = 0
     ends: list[bytes] = []
-    streams: list[bytes] = []
-    versions: list[bytes] = []
-    topics: list[bytes] = []
-    states: list[bytes] = []
     continues: list[tuple[int, str, int]] = []
     answers: list[tuple[int, StoredAnswer]] = []
     for number, command in enumerate(batch, start=1):
-        streams += command.streams
-        versions += command.versions
-        topics += command.topics
-        states += command.states
-        ends.append(binary_arrays.integer(len(streams)))
+        total += len(command.events)
+        ends.append(binary_arrays.integer(total))
         for stream, version in command.continues:
             continues.append((number, stream, version))
         if command.answer is not None:
             answers.append((number, command.answer))
     return [
         binary_arrays.integers(ends),
-        binary_arrays.texts(streams),
-        binary_arrays.bigints(versions),
-        binary_arrays.texts(topics),
-        binary_arrays.byteas(states),
+        binary_arrays.texts([command.streams for command in batch], total),
+        binary_arrays.bigints([command.versions for command in batch], total),
+        binary_arrays.texts([command.topics for command in batch], total),
+        binary_arrays.byteas([command.states for command in batch], total),
         binary_arrays.integers([binary_arrays.integer(number) for number, _, _ in continues]),
         binary_arrays.texts([binary_arrays.text(stream) for _, stream, _ in continues]),
         binary_arrays.bigints([binary_arrays.bigint(version) for _, _, version in continues]),

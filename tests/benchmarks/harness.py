@@ -1,0 +1,57 @@
+"""What every benchmark shares: a figure beside its probe, taken in turns in one run.
+
+Absolute figures say more about the machine than about us. So each benchmark measures a probe, the
+plainest program that does the same kind of work, in the same rounds, and is judged by the ratio.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Result:
+    """`ratio` is the median of the rounds' ratios, `spread` their least and greatest.
+
+    `target` is the ratio to reach, at least; for a benchmark without a probe, `value` at most.
+    """
+
+    name: str
+    value: float
+    unit: str
+    probe: float
+    ratio: float
+    target: float
+    spread: tuple[float, float]
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.target if math.isnan(self.probe) else self.ratio >= self.target
+
+
+def interleaved(
+    name: str,
+    *,
+    unit: str,
+    target: float,
+    rounds: int,
+    measure: Callable[[], float],
+    probe: Callable[[], float],
+) -> Result:
+    """Measure and probe in turns, so that whatever else slows the machine slows both."""
+    values: list[float] = []
+    probes: list[float] = []
+    for _ in range(rounds):
+        probes.append(probe())
+        values.append(measure())
+    ratios = [value / beside for value, beside in zip(values, probes, strict=True)]
+    return Result(
+        name=name,
+        value=median(values),
+        unit=unit,
+        probe=median(probes),
+        ratio=median(ratios),
+        target=target,
+        spread=(min(ratios), max(ratios)),
+    )
