@@ -16,7 +16,7 @@ def print_rows(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> None:
         table.add_column(heading, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_shown(row.get(name)) for name in columns))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if sys.stdout.isatty() else 400).print(table)
 
 
 def _is_number(value: Any) -> bool:

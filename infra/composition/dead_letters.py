@@ -1,0 +1,79 @@
+"""What an operator does with dead letters, assembled."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from infra.adapters.keyring import PostgresKeyring
+from infra.adapters.postgres_projections import PostgresProjections
+from infra.codec import Line, decode_lines, person_of
+from infra.composition.settings import Settings
+from infra.runtime.dead_letters import DeadLetters, Outcome
+from infra.runtime.event_documents import data_of, document
+from infra.tables import DeadLetter
+from projections import SOCIAL
+
+
+@dataclass(frozen=True)
+class Opened:
+    letters: DeadLetters
+    keyring: PostgresKeyring
+
+    async def list(self) -> list[dict[str, Any]]:
+        return [summary(letter) for letter in await self.letters.list()]
+
+    async def show(self, letter_id: int) -> dict[str, Any]:
+        """The letter with the event it holds, where that can be read."""
+        letter = await self.letters.show(letter_id)
+        line = Line(letter.position, letter.stream, letter.version, letter.state)
+        events, _ = decode_lines([line])
+        event: dict[str, Any] | None = None
+        if events:
+            person = person_of(events[0].event)
+            await self.keyring.fetch([person] if person else [])
+            event = document(events[0], self.keyring)
+        return {**summary(letter), "event": event, "trace": letter.trace}
+
+    async def retry(self, letter_id: int) -> dict[str, Any]:
+        return outcome(await self.letters.retry(letter_id))
+
+    async def discard(self, letter_id: int, why: str) -> dict[str, Any]:
+        return outcome(await self.letters.discard(letter_id, why))
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Opened]:
+    async with contextlib.AsyncExitStack() as stack:
+        projections = list(SOCIAL)
+        store = PostgresProjections(settings.postgres_url, projections)
+        stack.push_async_callback(store.close)
+        keyring = await PostgresKeyring.connect(settings.postgres_url)
+        stack.push_async_callback(keyring.close)
+        yield Opened(DeadLetters(projections, store), keyring)
+
+
+def summary(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "projection": letter.projection,
+        "key": letter.key,
+        "partition": letter.partition,
+        "position": letter.position,
+        "stream": letter.stream,
+        "type": letter.tag or None,
+        "error": letter.error,
+        "attempts": letter.attempts,
+        "status": letter.status,
+        "why": letter.why or None,
+        "parkedAt": data_of(letter.parked_at),
+    }
+
+
+def outcome(found: Outcome) -> dict[str, Any]:
+    return {
+        "key": found.key,
+        "applied": found.applied,
+        "remaining": found.remaining,
+        "error": data_of(found.error or None),
+    }
