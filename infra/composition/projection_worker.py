@@ -1,4 +1,7 @@
-"""The worker that keeps read models current and runs processes, following the log, assembled."""
+"""The worker that keeps read models current and runs processes, assembled.
+
+It takes frames from Kafka where there is a broker, and else follows the log itself.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -14,6 +17,7 @@ from infra.adapters.migrations import migrate
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.process_progress import PostgresProgress
 from infra.codec import SOCIAL_PARTITIONS
+from infra.composition import kafka_worker
 from infra.composition.settings import Settings
 from infra.runtime.appliers import ApplierMetrics, Appliers
 from infra.runtime.embedded import EmbeddedRunner
@@ -41,7 +45,10 @@ async def serve(
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.bind_host)
     async with opened(settings, projections, processes) as (log, appliers):
-        await EmbeddedRunner(log, appliers, SOCIAL_PARTITIONS).run()
+        if settings.kafka_bootstrap:
+            await kafka_worker.follow(settings, projections, processes, appliers)
+        else:
+            await EmbeddedRunner(log, appliers, SOCIAL_PARTITIONS).run()
 
 
 @contextlib.asynccontextmanager
