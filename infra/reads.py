@@ -189,6 +189,10 @@ class Reads(Protocol):
         """Whom the reader did not see at a position, and the same without those muted."""
         ...
 
+    async def hides_of(self, member_id: int) -> frozenset[tuple[int, str]]:
+        """Whom the member hides, and whether by `block` or by `mute`."""
+        ...
+
     async def engaged(
         self, member_id: int, post_ids: Collection[int], position: int = OPEN
     ) -> tuple[frozenset[int], frozenset[int]]:
@@ -207,6 +211,10 @@ class Reads(Protocol):
         self, member_id: int, others: Collection[int], position: int = OPEN
     ) -> frozenset[int]:
         """Which of the others the member follows, now or as of a position."""
+        ...
+
+    async def followed_since(self, member_id: int, others: Collection[int]) -> Mapping[int, int]:
+        """Since which position the member follows those of the others whom they follow now."""
         ...
 
     async def posts_of(self, author_id: int, before: int, limit: int) -> Sequence[int]:

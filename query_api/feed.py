@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 from starlette.types import Receive, Scope, Send
 
 from infra.http.authentication import header
+from infra.http.consistency import required_position
 from infra.http.lists import LIMIT_DEFAULT, choice_of, limit_of
 from infra.http.openapi import Operation, Parameter
 from query_api import past
@@ -173,30 +174,30 @@ class Feed:
         viewer = await context.viewers.get(session.member_id)
         if wanted.as_of is not None:
             return await self._past(viewer, wanted)
-        return await self._page(viewer, wanted)
+        return await self._page(viewer, wanted, required_position(headers))
 
-    async def _page(self, viewer: Viewer, wanted: Asked) -> bytes:
+    async def _page(self, viewer: Viewer, wanted: Asked, after: int) -> bytes:
         timed = next(self._numbers) % TIMED_EVERY == 0
         started = time.perf_counter() if timed else 0.0
         context = self._context
         bookmark: Bookmark | None = None
         if wanted.cursor is None:
-            skeleton = await self._skeletons.first(viewer, wanted.limit)
+            skeleton = await self._skeletons.first(viewer, wanted.limit, after)
         else:
             listing = f"feed {viewer.id} {wanted.mode}"
             bookmark = Bookmark.decode(context.cursors.open(listing, wanted.cursor))
-            skeleton = await self._skeletons.below(
-                viewer, Place(bookmark.position, bookmark.last), wanted.limit
-            )
+            place = Place(bookmark.position, bookmark.last)
+            skeleton = await self._skeletons.below(viewer, place)
         found_at = time.perf_counter() if timed else 0.0
         # One more than is shown tells whether there is a next page.
-        selection = await page_of(
-            rank(skeleton.candidates),
-            context.items,
-            viewer,
-            wanted.limit + 1,
-            bookmark.served if bookmark is not None else (),
-        )
+        count = wanted.limit + 1
+        served = bookmark.served if bookmark is not None else ()
+        selection = await page_of(rank(skeleton.candidates), context.items, viewer, count, served)
+        while len(selection.shown) < count and skeleton.rest is not None:
+            skeleton = await skeleton.rest()
+            selection = await page_of(
+                rank(skeleton.candidates), context.items, viewer, count, served
+            )
         shown, entries = selection.shown[: wanted.limit], selection.entries[: wanted.limit]
         if not viewer.complete:
             await context.viewers.know(viewer, [found.post_id for found in shown])

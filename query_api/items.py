@@ -66,16 +66,18 @@ class Author:
 class Item:
     """A post. `plain` is its JSON for a reader who neither likes nor has reposted it.
 
-    `stands` is False once it is deleted, or its author's key destroyed.
+    `answers` tells a reply. `stands` is False once it is deleted, or its author's key destroyed.
     """
 
     __slots__ = (
-        "__weakref__", "author", "plain", "position", "post_id", "product_ids", "stale", "stands",
+        "__weakref__", "answers", "author", "plain", "position", "post_id", "product_ids", "stale",
+        "stands",
     )  # fmt: skip
 
     def __init__(self, row: PostRow, author: Author, plain: bytes, *, stands: bool) -> None:
         self.position = row.position
         self.post_id = row.post_id
+        self.answers = row.reply_to is not None
         self.product_ids = tuple(row.product_ids)
         self.author = author
         self.plain = plain

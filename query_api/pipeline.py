@@ -4,14 +4,12 @@ A skeleton is a list of candidates, newest first: what could be shown, as positi
 step is a function of its own, so that fetching, privacy and rendering are tested apart.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from infra.packed_timeline import Entries
 from query_api.items import Item, Items, Repost
 from query_api.viewers import Viewer
-
-Candidate = tuple[int, int]
-"""The position of an entry and that of its post: the same where it is the post itself."""
 
 Shown = Item | Repost
 
@@ -30,13 +28,13 @@ class Selection:
         return not (self.missing_posts or self.missing_reposts)
 
 
-def rank(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+def rank(candidates: Entries) -> Entries:
     """The policy `latest`: by time, newest first, which is the order of the skeleton."""
     return candidates
 
 
 def choose(
-    candidates: Iterable[Candidate],
+    candidates: Entries,
     known: "Known",
     viewer: Viewer,
     limit: int,
@@ -54,7 +52,7 @@ def choose(
     hidden = viewer.hidden
     seen = set(served)
     left = limit
-    for entry, position in candidates:
+    for entry, position in zip(*candidates, strict=True):
         if position in seen:
             continue
         found: Shown | None
@@ -85,7 +83,7 @@ def choose(
 
 
 async def page_of(
-    candidates: Sequence[Candidate],
+    candidates: Entries,
     items: Items,
     viewer: Viewer,
     limit: int,
@@ -99,7 +97,9 @@ async def page_of(
             return selection
         absent = await known.load(selection)
         # What Redis has heard of, and the read tables have not yet, is for a later page.
-        candidates = [pair for pair in candidates if pair[0] not in absent]
+        if absent:
+            pairs = [pair for pair in zip(*candidates, strict=True) if pair[0] not in absent]
+            candidates = Entries([entry for entry, _ in pairs], [post for _, post in pairs])
 
 
 class Known:

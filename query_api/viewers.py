@@ -4,7 +4,7 @@ Fail closed: a reader whose relations cannot be read is not served, since the pa
 somebody who blocked them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from domain.shared.identifiers import id_number, id_text
 from infra.reads import Reads
@@ -15,10 +15,21 @@ VIEWERS_MAX = 100_000
 EXTRA_KNOWN_MAX = 5_000
 
 
+class CelebritiesUnknown(Exception):
+    """It has to be looked up which of these the reader follows."""
+
+    def __init__(self, celebrities: frozenset[int]) -> None:
+        super().__init__(f"{len(celebrities)} celebrities")
+        self.celebrities = celebrities
+
+
 class Viewer:
     """One reader. `liked` and `reposted` hold post ids, all of them where `complete`."""
 
-    __slots__ = ("blocked", "complete", "hidden", "id", "known", "liked", "number", "reposted")
+    __slots__ = (
+        "blocked", "celebrities", "complete", "followed", "hidden", "id", "known", "liked",
+        "number", "reposted",
+    )  # fmt: skip
 
     def __init__(self, member_id: str, number: int) -> None:
         self.id = member_id
@@ -29,6 +40,19 @@ class Viewer:
         self.reposted: set[int] = set()
         self.complete = True
         self.known: set[int] = set()
+        self.celebrities: frozenset[int] | None = None
+        self.followed: Mapping[int, int] = {}
+
+    def celebrities_among(self, celebrities: frozenset[int]) -> Collection[int]:
+        """Those whom the reader follows. Raises `CelebritiesUnknown` until told."""
+        if celebrities is not self.celebrities:
+            raise CelebritiesUnknown(celebrities)
+        return self.followed
+
+    def learn_celebrities(self, celebrities: frozenset[int], followed: Mapping[int, int]) -> None:
+        """Which of all celebrities the reader follows, and since which position."""
+        self.celebrities = celebrities
+        self.followed = followed
 
     def flags(self, post_id: int) -> Flags:
         return post_id in self.liked, post_id in self.reposted

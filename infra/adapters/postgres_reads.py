@@ -189,6 +189,9 @@ class PostgresReads:
     ) -> tuple[frozenset[int], frozenset[int]]:
         return _hidden(await self._rows(queries.HIDDEN, at=position, member=member_id))
 
+    async def hides_of(self, member_id: int) -> frozenset[tuple[int, str]]:
+        return frozenset(await self._rows(queries.HIDES_OF, member=member_id))
+
     async def engaged(
         self, member_id: int, post_ids: Collection[int], position: int = OPEN
     ) -> tuple[frozenset[int], frozenset[int]]:
@@ -223,6 +226,12 @@ class PostgresReads:
             queries.FOLLOWING_AMONG, member=member_id, member_ids=list(others), at=_at(position)
         )
         return frozenset(row[0] for row in rows)
+
+    async def followed_since(self, member_id: int, others: Collection[int]) -> Mapping[int, int]:
+        rows = await self._rows(
+            queries.FOLLOWING_AMONG, member=member_id, member_ids=list(others), at=OPEN - 1
+        )
+        return dict(rows)
 
     async def posts_of(self, author_id: int, before: int, limit: int) -> Sequence[int]:
         rows = await self._rows(queries.POSTS_OF, member=author_id, before=before, limit=limit)

@@ -124,6 +124,8 @@ WHERE target_id = %(member)s AND kind = 'block' AND since <= %(at)s AND until > 
 """
 HIDDEN_NOW = HIDDEN.replace("since <= %(at)s AND until > %(at)s", f"until = {OPEN}")
 
+HIDES_OF = f"SELECT target_id, kind FROM hides WHERE viewer_id = %(member)s AND until = {OPEN}"
+
 ENGAGED_NEWEST = f"""
 (SELECT post_id, false FROM likes WHERE member_id = %(member)s AND until = {OPEN}
  ORDER BY since DESC LIMIT {ENGAGED_MAX})
@@ -163,7 +165,7 @@ WHERE username_key = %(key)s AND since <= %(at)s AND until > %(at)s AND NOT eras
 """
 
 FOLLOWING_AMONG = """
-SELECT followee_id FROM follows
+SELECT followee_id, since FROM follows
 WHERE follower_id = %(member)s AND followee_id = ANY(%(member_ids)s)
   AND since <= %(at)s AND until > %(at)s
 """

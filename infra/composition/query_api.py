@@ -15,6 +15,7 @@ from infra.adapters.keyring import PostgresKeyring, secret
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_changes import PostgresChanges
 from infra.adapters.postgres_reads import PostgresReads
+from infra.adapters.redis_timelines import RedisTimelineReader
 from infra.codec import username_key
 from infra.composition.revocations import follow_revocations
 from infra.composition.settings import Settings
@@ -29,7 +30,8 @@ from infra.http.server import serve as serve_http
 from infra.ports import Clock, Keyring
 from infra.reads import Changes, Reads, ReadsUnavailable
 from infra.runtime.live import Live
-from query_api import posts, users
+from infra.timelines import TimelineReader
+from query_api import explain, posts, users
 from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
@@ -62,6 +64,7 @@ class Resources:
 
     reads: Reads
     changes: Changes
+    timelines: TimelineReader | None
     keyring: Keyring
     secrets: Secrets
     revocations: Revocations
@@ -127,9 +130,11 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         stages=Stages(registry),
         products=products,
     )
-    feed = Feed(context, Skeletons(reads, live.newest_position))
+    skeletons = Skeletons(reads, resources.timelines, applied, live.newest_position, context.stages)
+    feed = Feed(context, skeletons)
     routes = [
         Route(FEED, feed, methods=["GET"]),
+        *explain.routes(context),
         *posts.routes(context),
         *users.routes(context),
     ]
@@ -195,9 +200,13 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(keyring.close)
         reads = PostgresReads(url)
         stack.push_async_callback(reads.close)
+        timelines = RedisTimelineReader(settings.redis_url)
+        await timelines.open()
+        stack.push_async_callback(timelines.close)
         yield Resources(
             reads=reads,
             changes=PostgresChanges(url),
+            timelines=timelines,
             keyring=keyring,
             secrets=Secrets(
                 tokens=await secret(url, "token"),

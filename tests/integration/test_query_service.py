@@ -12,6 +12,7 @@ import pytest
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_changes import PostgresChanges
 from infra.adapters.postgres_reads import PostgresReads
+from infra.adapters.redis_timelines import RedisTimelineReader
 from infra.composition import query_api
 from infra.composition.query_api import ForgettingRevocations, Resources, Secrets, Service
 from infra.http.authentication import Session
@@ -65,8 +66,12 @@ async def square(postgres_url: str) -> AsyncIterator[Square]:
 
 
 @pytest.fixture
-async def asking(square: Square) -> AsyncIterator[Asking]:
+async def asking(square: Square, redis_url: str) -> AsyncIterator[Asking]:
     async with AsyncExitStack() as stack:
+        timelines = RedisTimelineReader(redis_url)
+        await timelines.open()
+        stack.push_async_callback(timelines.close)
+        assert await timelines.wait_until_reachable(5)
         reads = PostgresReads(square.url)
         stack.push_async_callback(reads.close)
         keyring = await PostgresKeyring.connect(square.url)
@@ -74,6 +79,7 @@ async def asking(square: Square) -> AsyncIterator[Asking]:
         resources = Resources(
             reads=reads,
             changes=PostgresChanges(square.url),
+            timelines=timelines,
             keyring=keyring,
             secrets=Secrets(tokens=square.tokens._secret, names=square.names, cursors=b"c" * 32),
             revocations=ForgettingRevocations(keyring),
@@ -323,3 +329,43 @@ async def test_a_query_waits_for_its_log_position(square: Square, asking: Asking
     late = await asking.raw("/api/feed", ann, await square.log.head())
     assert late.status_code == 503
     assert late.headers["Retry-After"] == "1"
+
+
+async def test_explain_names_the_way_in_and_what_keeps_a_post_out(
+    square: Square, asking: Asking
+) -> None:
+    ann, bob, cat = [await square.member(name) for name in ("ann", "bob", "cat")]
+    followed = await square.follow(bob, ann)
+    first = await square.post(ann)
+    second = await square.post(ann)
+    reply = await square.reply(ann, await square.post(cat))
+    repost = await square.repost(ann, reply)
+    await square.apply()
+
+    async def explain(post: str) -> tuple[dict[str, Any], list[str]]:
+        found = await asking.get(f"/api/feed/explain/{post}", bob)
+        return found, [rule["name"] for rule in found["filters"] if rule["applies"]]
+
+    found, keeping = await explain(first)
+    assert (found["inFeed"], found["place"], keeping) == (True, 3, [])
+    assert found["sources"] == [
+        {
+            "kind": "follow", "accountId": ann, "since": followed,
+            "entry": square.posts[first][1], "amongNewest": True, "takenBack": False,
+            "hidden": False,
+        }
+    ]  # fmt: skip
+    found, keeping = await explain(reply)
+    assert [source["kind"] for source in found["sources"]] == ["repost"]
+    assert (found["place"], found["sources"][0]["entry"]) == (1, repost)
+    await square.unrepost(ann, reply)
+    await square.delete(second)
+    await square.apply()
+    assert (await explain(reply))[1] == ["taken_back"]
+    assert (await explain(second))[1] == ["deleted"]
+    await square.hide(bob, ann, "mute")
+    await square.unfollow(bob, ann)
+    await square.apply()
+    assert (await explain(first))[1] == ["muted", "not_followed"]
+    unknown = await asking.raw("/api/feed/explain/0000000000000", bob)
+    assert unknown.status_code == 404
