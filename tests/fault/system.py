@@ -136,7 +136,8 @@ def name_of(words: list[str]) -> str:
         return words[words.index("infra.command_line.main") + 1]
     if "kafka.Kafka" in words:
         return "kafka"
-    return Path(words[0]).name.removesuffix("-server")
+    # Valkey rewrites its command line to a title with its address behind the name.
+    return Path(words[0].split()[0]).name.removesuffix("-server")
 
 
 @asynccontextmanager

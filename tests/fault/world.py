@@ -235,6 +235,8 @@ def check_log(world: World, events: list[dict[str, Any]]) -> None:
     assert len(published) == len(set(published))
     assert len(contents) == len(set(contents)), "a command was carried out twice"
     for done in world.acknowledged:
+        if done.position == 0 and done.action.startswith("un"):
+            continue  # It undid what had never been done, in a stream without events.
         assert done.position in by_position, f"acknowledged and lost: {done}"
         if done.post_id:
             assert by_position[done.position]["data"]["postId"] == done.post_id
