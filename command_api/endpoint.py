@@ -306,7 +306,10 @@ async def send_answer(send: Send, answer: Answer, media_type: tuple[bytes, bytes
 
 KEY = Parameter(
     "Idempotency-Key",
-    Annotated[str, Meta(min_length=1, max_length=128, pattern="^[!-~]([ -~]*[!-~])?$")],
+    Annotated[
+        str,
+        Meta(min_length=1, max_length=idempotency.KEY_LENGTH_MAX, pattern="^[!-~]([ -~]*[!-~])?$"),
+    ],
     "Repeats of the request under one key are answered like the first, and not done again. "
     "A member's keys are one space; before a log-in all callers share one, so choose at random.",
     where="header",

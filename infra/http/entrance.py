@@ -74,6 +74,10 @@ class Entrance:
         self._log = log
         self._origins = origins
 
+    @property
+    def routes(self) -> Sequence[BaseRoute]:
+        return self._router.routes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._router(scope, receive, send)

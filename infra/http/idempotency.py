@@ -14,7 +14,8 @@ from infra.http.problems import Problem, invalid_header
 
 HEADER = b"idempotency-key"
 ANYBODY = "anybody"
-_KEY = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?")
+KEY_LENGTH_MAX = 128
+is_key = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?").fullmatch
 
 
 def key_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -22,7 +23,7 @@ def key_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     value = header(headers, HEADER)
     if value is None:
         return None
-    if not _KEY.fullmatch(value):
+    if not is_key(value):
         raise invalid_header("Idempotency-Key", "A key is 1 to 128 printable ASCII characters.")
     return value.decode()
 
