@@ -21,7 +21,7 @@ import structlog
 import infra
 from infra.adapters.migrations import DatabaseMismatch, migrate
 from infra.composition.running import Running, forget_running, hold, write_running
-from infra.composition.settings import Settings, to_environment
+from infra.composition.settings import Settings, service_address, to_environment
 from infra.composition.supervisor import Child, Supervisor, end_recorded
 from infra.servers import valkey
 from infra.servers.kafka import kafka_program
@@ -188,7 +188,9 @@ def _prepare_stores(plan: Plan) -> tuple[Settings, list[str], list[Child]]:
 
 def _services(plan: Plan, settings: Settings) -> list[Child]:
     return [
-        Child(_process(plan, settings, name, address=_address(settings, port)), OWN_PROCESSES)
+        Child(
+            _process(plan, settings, name, address=service_address(settings, port)), OWN_PROCESSES
+        )
         for name, port in (
             ("command-api", settings.command_api_port),
             ("query-api", settings.query_api_port),
@@ -231,11 +233,6 @@ def _process(
         answers=(lambda: answers_http(f"{address}/health/ready")) if address else (lambda: True),
         environment=environment,
     )
-
-
-def _address(settings: Settings, port: int) -> str:
-    host = "127.0.0.1" if settings.bind_host in {"0.0.0.0", "::"} else settings.bind_host  # noqa: S104
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def _wait_for(child: Child, seconds: float) -> None:

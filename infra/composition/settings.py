@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 PREFIX = "PLAZA_"
 MASK = "********"
+EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
 Port = Annotated[int, Meta(ge=1, le=65535, extra={"allowed": "a port from 1 to 65535"})]
 PortOrNone = Annotated[
@@ -194,6 +195,12 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
             close = difflib.get_close_matches(name, sorted(known), n=1)
             unknown[name] = close[0] if close else None
     return unknown
+
+
+def service_address(settings: Settings, port: int) -> str:
+    """Where one of our services is reached from this machine."""
+    host = "127.0.0.1" if settings.bind_host in EVERYWHERE else settings.bind_host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def variable_name(field_name: str) -> str:

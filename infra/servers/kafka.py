@@ -55,7 +55,7 @@ def kafka_program(folder: Path, environ: Mapping[str, str], port: int | None = N
         folder,
         folder / "kafka.log",
         url=bootstrap,
-        answers=lambda: accepts_connections(port) and _answers(bootstrap),
+        answers=lambda: accepts_connections(port) and answers(bootstrap),
         clear_up=lambda: end_leftovers(folder, "java"),
     )
 
@@ -98,7 +98,8 @@ def _format(java: Java, jars: Path, properties: Path) -> None:
         raise ServerFailed(f"Kafka's storage could not be formatted: {done.stderr[-2000:]}")
 
 
-def _answers(bootstrap: str) -> bool:
+def answers(bootstrap: str) -> bool:
+    """Whether there is a broker at this address."""
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     try:
         return bool(client.list_topics(timeout=2).brokers)

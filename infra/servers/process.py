@@ -35,8 +35,10 @@ class Program:
 
     `answers` tells, without raising, whether it serves. `clear_up` is to be called before each
     start: it ends what an earlier process of the same folder left behind. A program with a `user`
-    is started as that user. When the thread that started it dies, the kernel sends it
-    `stop_signal`, so that nothing outlives a killed `plaza up`: start it from a thread that lasts.
+    is started as that user, and with the file descriptors that it `inherits`.
+
+    When the thread that started it dies, the kernel sends it `stop_signal`, so that nothing
+    outlives a killed `plaza up`: start it from a thread that lasts.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Program:
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     clear_up: Callable[[], None] = field(default=lambda: None)
+    inherits: tuple[int, ...] = ()
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start it in a session of its own, its output appended to its log file."""
@@ -64,6 +67,7 @@ class Program:
                 user=self.user,
                 group=None if self.user is None else group_of(self.user),
                 extra_groups=None if self.user is None else [],
+                pass_fds=self.inherits,
                 start_new_session=True,
                 preexec_fn=_dies_with_its_parent(self.stop_signal),  # noqa: PLW1509
             )
@@ -124,12 +128,13 @@ def start(program: Program, seconds: float = START_WAIT_SECONDS) -> ServerProces
     return server
 
 
-def run_to_its_end(
+def run_to_its_end(  # noqa: PLR0913
     command: Iterable[str | Path],
     *,
     user: str | None = None,
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    inherits: tuple[int, ...] = (),
     seconds: float = 60.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself; if we are killed meanwhile, so is it."""
@@ -145,6 +150,7 @@ def run_to_its_end(
         user=user,
         group=None if user is None else group_of(user),
         extra_groups=None if user is None else [],
+        pass_fds=inherits,
         preexec_fn=_dies_with_its_parent(signal.SIGKILL),
     )
 
