@@ -7,8 +7,9 @@ happens, made on remembered state is made again on freshly loaded state before i
 import asyncio
 import random
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import reduce
 from typing import Any, Protocol
 
@@ -58,10 +59,7 @@ class Outcome(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """A stream, folded: `version` 0 and no positions where it has no events.
-
-    `last_position` is 0 while the newest events are on their way to the log.
-    """
+    """A stream, folded: `version` 0 and no positions where it has no events."""
 
     value: Any
     version: int = 0
@@ -71,6 +69,7 @@ class State(Struct, frozen=True):
 
 
 Step = tuple[Command, Decider[Any, Any, Any], str]
+Decided = tuple[str, int, Any]
 Look = Callable[[str], Awaitable[State]]
 Prepare = Callable[[Look], Awaitable[Sequence[Command]]]
 
@@ -106,6 +105,7 @@ class Executor:
         self._clock = clock
         self._facts_seconds_max = facts_seconds_max
         self._memory = Memory(cache_size)
+        self._turns = Turns()
         self._loads = Loads(log, {decider.prefix: decider for decider in deciders.values()})
 
     async def execute(self, *commands: Command, context: Context = UNEXPLAINED) -> Outcome:
@@ -114,16 +114,14 @@ class Executor:
         Durable on return. Raises the rejection of the first command that is refused; `StreamMoved`
         when others kept being faster; `KeyTaken`, `LogUnavailable` and `KeyDestroyed` as they come.
         """
-        outcome = await self._attempt(commands, context, fresh=False)
-        for attempt in range(1, ATTEMPTS_MAX):
-            if outcome is not None:
-                return outcome
-            if attempt > 1:
-                await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS * 2**attempt))
-            outcome = await self._attempt(commands, context, fresh=True)
-        if outcome is None:
-            raise StreamMoved
-        return outcome
+        steps = [self._step(command) for command in commands]
+        # In one order for everybody, so that no two wait for each other.
+        streams = [steps[0][2]] if len(steps) == 1 else sorted({step[2] for step in steps})
+        await self._turns.take(streams)
+        try:
+            return await self._execute(steps, context)
+        finally:
+            self._turns.give_back(streams)
 
     async def execute_prepared(self, prepare: Prepare, context: Context = UNEXPLAINED) -> Outcome:
         """Execute the commands that `prepare` makes from the states of other streams.
@@ -164,23 +162,33 @@ class Executor:
 
     def _fact(self, stream: str) -> State | None:
         state = self._memory.get(stream)
-        # A state on its way to the log is no fact yet, and lacks positions.
-        if state is None or not (state.first_position and state.last_position):
+        if state is None or time.monotonic() - state.seen_at > self._facts_seconds_max:
             return None
-        young = time.monotonic() - state.seen_at <= self._facts_seconds_max
-        return state if young else None
+        return state
+
+    def _step(self, command: Command) -> Step:
+        decider = self._deciders[type(command)]
+        return command, decider, decider.stream(command)
+
+    async def _execute(self, steps: Sequence[Step], context: Context) -> Outcome:
+        outcome = await self._attempt(steps, context, fresh=False)
+        for attempt in range(1, ATTEMPTS_MAX):
+            if outcome is not None:
+                return outcome
+            if attempt > 1:
+                await asyncio.sleep(random.uniform(0, BACKOFF_SECONDS * 2**attempt))
+            outcome = await self._attempt(steps, context, fresh=True)
+        if outcome is None:
+            raise StreamMoved
+        return outcome
 
     async def _attempt(
-        self, commands: Sequence[Command], context: Context, *, fresh: bool
+        self, steps: Sequence[Step], context: Context, *, fresh: bool
     ) -> Outcome | None:
         """One try; None where it must be repeated on freshly loaded states."""
-        steps = []
         states: dict[str, State] = {}
         unknown = []
-        for command in commands:
-            decider = self._deciders[type(command)]
-            stream = decider.stream(command)
-            steps.append((command, decider, stream))
+        for command, decider, stream in steps:
             if stream in states:
                 continue
             state = None if fresh else self._memory.get(stream)
@@ -190,100 +198,68 @@ class Executor:
                 states[stream] = State(decider.initial)
             else:
                 unknown.append(stream)
-        loaded = await self._load(unknown) if unknown else {}
-        states.update(loaded)
-        recorded = self._decide(steps, states, loaded, context)
-        return None if recorded is None else await self._append(recorded, states, context)
-
-    def _decide(
-        self, steps: Sequence[Step], states: dict[str, State], proven: Container[str], why: Context
-    ) -> list[Recorded] | None:
-        """What happens; moves `states` on. None where only a remembered state says no."""
+        loaded: Mapping[str, State] = {}
+        if unknown:
+            loaded = await self._load(unknown)
+            states.update(loaded)
         now = self._clock()
-        recorded: list[Recorded] = []
-        for command, decider, stream in steps:
-            state = states[stream]
-            try:
-                events = decider.decide(command, state.value, now)
-            except Invalid:
-                raise
-            except Rejection:
-                if stream in proven:
-                    raise
-                return None
-            if not events:
-                if stream in proven:
-                    continue
-                return None
-            value, version = state.value, state.version
-            for event in events:
-                version += 1
-                value = decider.evolve(value, event)
-                recorded.append(
-                    Recorded(
-                        stream=stream,
-                        version=version,
-                        recorded_at=now,
-                        event=event,
-                        correlation_id=why.correlation_id,
-                        causation_id=why.causation_id,
-                    )
-                )
-            states[stream] = State(value, version, state.first_position)
-        return recorded
+        decided = decide(steps, states, loaded, now)
+        if decided is None:
+            return None
+        if not decided and context.answer is None:
+            return Outcome(newest(states))
+        return await self._append(await self._record(decided, now, context), states, context)
+
+    async def _record(
+        self, decided: Sequence[Decided], now: datetime, why: Context
+    ) -> list[Recorded]:
+        persons = {person for _, _, event in decided if (person := person_of(event)) is not None}
+        if persons:
+            await self._keyring.fetch(persons)
+        return [
+            Recorded(
+                stream=stream,
+                version=version,
+                recorded_at=now,
+                event=seal_event(event, self._keyring) if persons else event,
+                correlation_id=why.correlation_id,
+                causation_id=why.causation_id,
+            )
+            for stream, version, event in decided
+        ]
 
     async def _append(
-        self, recorded: list[Recorded], states: dict[str, State], context: Context
+        self, recorded: Sequence[Recorded], states: Mapping[str, State], context: Context
     ) -> Outcome | None:
-        before = max(state.last_position for state in states.values())
         answer = None
-        if recorded:
-            recorded = await self._seal(recorded)
         if context.answer is not None:
-            answer = structs.replace(context.answer(recorded), position=before)
-        elif not recorded:
-            return Outcome(before)
-
-        # Whoever is next in a stream decides on what is on its way; the log refuses that one too
-        # if it refuses this one.
-        changed = {one.stream: states[one.stream] for one in recorded}
-        for stream, state in changed.items():
-            self._memory.put(stream, state)
+            answer = structs.replace(context.answer(recorded), position=newest(states))
         try:
             positions = await self._log.append(recorded, answer)
         except StreamMoved:
-            self._forget(changed)
             return None
         except BaseException:
-            # Even a cancelled wait may have been written.
-            self._forget(changed)
+            # It may have been written: a cancelled wait says nothing.
+            for one in recorded:
+                self._memory.forget(one.stream)
             raise
         if not recorded:
-            return Outcome(before)
+            return Outcome(newest(states))
         placed = tuple(map(at_position, recorded, positions))
-        for one in placed:
-            changed[one.stream] = self._settle(one, changed[one.stream])
+        self._remember(placed, states)
         return Outcome(positions[-1], placed)
 
-    def _settle(self, one: Recorded, state: State) -> State:
-        settled = State(
-            state.value,
-            state.version,
-            one.position if one.version == 1 else state.first_position,
-            one.position,
-            time.monotonic(),
-        )
-        self._memory.replace(one.stream, state, settled)
-        return settled
-
-    async def _seal(self, recorded: list[Recorded]) -> list[Recorded]:
-        persons = {person for one in recorded if (person := person_of(one.event)) is not None}
-        if not persons:
-            return recorded
-        await self._keyring.fetch(persons)
-        return [
-            structs.replace(one, event=seal_event(one.event, self._keyring)) for one in recorded
-        ]
+    def _remember(self, appended: Sequence[Recorded], states: Mapping[str, State]) -> None:
+        seen_at = time.monotonic()
+        first: dict[str, int] = {}
+        for one in appended:
+            state, stream = states[one.stream], one.stream
+            if one.version == 1:
+                first[stream] = one.position
+            if one.version == state.version:
+                begins = state.first_position or first[stream]
+                known = State(state.value, state.version, begins, one.position, seen_at)
+                self._memory.put(stream, known)
 
     async def _load(self, streams: Iterable[str]) -> dict[str, State]:
         loaded = await self._loads.load(streams)
@@ -292,9 +268,37 @@ class Executor:
                 self._memory.put_newer(stream, state)
         return loaded
 
-    def _forget(self, streams: Iterable[str]) -> None:
-        for stream in streams:
-            self._memory.forget(stream)
+
+def decide(
+    steps: Sequence[Step], states: dict[str, State], proven: Container[str], now: datetime
+) -> list[Decided] | None:
+    """What happens; moves `states` on. None where only a remembered state says no."""
+    decided: list[Decided] = []
+    for command, decider, stream in steps:
+        state = states[stream]
+        try:
+            events = decider.decide(command, state.value, now)
+        except Invalid:
+            raise
+        except Rejection:
+            if stream in proven:
+                raise
+            return None
+        if not events:
+            if stream in proven:
+                continue
+            return None
+        value, version = state.value, state.version
+        for event in events:
+            version += 1
+            value = decider.evolve(value, event)
+            decided.append((stream, version, event))
+        states[stream] = State(value, version, state.first_position)
+    return decided
+
+
+def newest(states: Mapping[str, State]) -> int:
+    return max(state.last_position for state in states.values())
 
 
 def at_position(recorded: Recorded, position: int) -> Recorded:
@@ -307,6 +311,52 @@ def at_position(recorded: Recorded, position: int) -> Recorded:
         causation_id=recorded.causation_id,
         position=position,
     )
+
+
+class Turns:
+    """Lets one command at a time work on a stream; the others wait, first come, first served.
+
+    Two of one process would otherwise decide on the same version, and one of them for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[asyncio.Future[None]] | None] = {}
+
+    async def take(self, streams: Sequence[str]) -> None:
+        """Wait for all of these, one after the other."""
+        for place, stream in enumerate(streams):
+            if stream not in self._waiting:
+                self._waiting[stream] = None
+                continue
+            try:
+                await self._wait(stream)
+            except BaseException:
+                self.give_back(streams[:place])
+                raise
+
+    async def _wait(self, stream: str) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        line = self._waiting[stream]
+        if line is None:
+            line = self._waiting[stream] = deque()
+        line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back((stream,))
+            raise
+
+    def give_back(self, streams: Iterable[str]) -> None:
+        for stream in streams:
+            line = self._waiting[stream]
+            while line:
+                turn = line.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    break
+            else:
+                del self._waiting[stream]
 
 
 class Memory:
@@ -333,11 +383,6 @@ class Memory:
         known = self._states.get(stream)
         if known is None or known.version <= state.version:
             self.put(stream, state)
-
-    def replace(self, stream: str, before: State, after: State) -> None:
-        """Keep `after` unless something else has taken the place of `before`."""
-        if self._states.get(stream) is before:
-            self._states[stream] = after
 
     def forget(self, stream: str) -> None:
         self._states.pop(stream, None)

@@ -190,6 +190,61 @@ class NeverStill(WatchedLog):
         raise StreamMoved
 
 
+class SlowLog(WatchedLog):
+    """Writes a moment after it was asked to."""
+
+    def __init__(self, seconds: float = 0.001) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    async def append(
+        self, events: Sequence[Recorded], answer: StoredAnswer | None = None
+    ) -> Sequence[int]:
+        await asyncio.sleep(self.seconds)
+        return await super().append(events, answer)
+
+
+async def test_commands_of_one_process_on_one_stream_never_get_in_each_others_way() -> None:
+    log = SlowLog()
+    executor = another(log)
+    commands = [ANN_FOLLOWS_BOB, ANN_LEAVES_BOB] * 20
+    outcomes = await asyncio.gather(*map(executor.execute, commands))
+    assert [outcome.position for outcome in outcomes] == list(range(1, 41))
+    assert log.appends == 40
+
+
+async def test_commands_on_several_streams_do_not_wait_for_each_other_for_ever() -> None:
+    executor = another(SlowLog())
+    cleo_follows_bob = FollowMember(follower_id="cleo", followee_id="bob")
+    pairs = [(ANN_FOLLOWS_BOB, cleo_follows_bob), (cleo_follows_bob, ANN_FOLLOWS_BOB)] * 10
+    outcomes = await asyncio.gather(*(executor.execute(*pair) for pair in pairs))
+    assert {outcome.position for outcome in outcomes} == {2}
+
+
+async def test_who_gives_up_waiting_holds_nobody_up() -> None:
+    executor = another(SlowLog())
+    first, second, third = (
+        asyncio.ensure_future(executor.execute(command))
+        for command in (ANN_FOLLOWS_BOB, BOB_BLOCKS_ANN, ANN_LEAVES_BOB)
+    )
+    await asyncio.sleep(0)
+    second.cancel()
+    assert tags((await first).events) == ["Followed"]
+    assert tags((await third).events) == ["Unfollowed"]
+    assert second.cancelled()
+
+
+async def test_an_append_that_nobody_waited_for_may_have_been_written() -> None:
+    log = SlowLog(seconds=0.1)
+    executor = another(log)
+    writing = asyncio.ensure_future(executor.execute(ANN_FOLLOWS_BOB))
+    await asyncio.sleep(0.01)
+    assert log.loads == [{"relation:ann:bob"}]
+    writing.cancel()
+    await another(log).execute(ANN_FOLLOWS_BOB)
+    assert tags((await executor.execute(ANN_LEAVES_BOB)).events) == ["Unfollowed"]
+
+
 async def test_several_commands_are_recorded_whole_or_not_at_all(
     executor: Executor, log: WatchedLog
 ) -> None:
