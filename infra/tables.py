@@ -49,10 +49,12 @@ class Table:
 class RangeTable(Table):
     """Rows that end: besides `since` they have `until`, which is `OPEN` as long as they hold.
 
-    `key` names the columns that tell a row that holds from all others that hold.
+    `key` names the columns that tell a row that holds from all others that hold. Only the rows of
+    a `revisable` table may be changed by `Revise` and `Blank`.
     """
 
     key: tuple[str, ...] = ()
+    revisable: bool = False
 
     @cached_property
     def names(self) -> tuple[str, ...]:

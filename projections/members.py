@@ -29,6 +29,7 @@ MEMBERS = RangeTable(
     ),
     primary_key=("member_id", "since"),
     key=("member_id",),
+    revisable=True,
     indexes=("(username_key, since DESC)", "(member_id) WHERE erased"),
     touches=(("members", "member_id"),),
 )

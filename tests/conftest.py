@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -22,14 +23,14 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    # PostgreSQL runs as another user when we are root, who must be able to reach the folder.
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
-    server, url = start_postgres(folder)
-    yield url
-    server.stop()
+def postgres_server() -> Iterator[str]:
+    # PostgreSQL runs as another user when we are root, who must be able to reach the folder. Each
+    # start of pytest closes its own folders to others, also under the runs that have begun.
+    with tempfile.TemporaryDirectory(prefix="plaza-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        server, url = start_postgres(Path(folder))
+        yield url
+        server.stop()
 
 
 @pytest.fixture

@@ -32,9 +32,14 @@ def row_encoder(table: Table) -> Encode:
     """A function that writes rows of this table, complete in the order of `table.names`."""
     types: list[ColumnType] = [column.type for column in table.columns]
     types += ["bigint", "bigint"] if isinstance(table, RangeTable) else ["bigint"]
-    if all(kind in FIXED for kind in types) and not any(c.nullable for c in table.columns):
-        return _fixed_rows(types)
-    return _rows([ENCODERS[kind] for kind in types])
+    return column_encoder(types, nullable=any(column.nullable for column in table.columns))
+
+
+def column_encoder(types: Sequence[ColumnType], *, nullable: bool = False) -> Encode:
+    """A function that writes rows of columns of these types."""
+    if nullable or not all(kind in FIXED for kind in types):
+        return _rows([ENCODERS[kind] for kind in types])
+    return _fixed_rows(types)
 
 
 def bigints(values: Sequence[int]) -> BigintArray:

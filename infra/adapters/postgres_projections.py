@@ -4,6 +4,7 @@ The connection does not wait for the disk at commit: tables and checkpoints are 
 commit that a crash loses is lost with its checkpoint, and the log is folded again from there.
 """
 
+import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -92,7 +93,8 @@ encode = msgspec.json.Encoder().encode
 class PostgresProjections:
     """The tables of some projections' live builds, or of the builds given.
 
-    One user at a time: transactions follow each other on one connection.
+    `deferred`: those builds are being loaded, and have no indexes yet. Transactions follow each
+    other on one connection.
     """
 
     def __init__(
@@ -100,13 +102,17 @@ class PostgresProjections:
         postgres_url: str,
         projections: Sequence[ReadModel],
         builds: Mapping[str, int] | None = None,
+        *,
+        deferred: bool = False,
     ) -> None:
         self._url = postgres_url
         self._projections = {projection.name: projection for projection in projections}
         self._fixed_builds = builds
+        self._deferred = deferred
         self._builds: Mapping[str, int] = {}
         self._writers: dict[str, TableWriter] = {}
         self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._turn = asyncio.Lock()
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -156,7 +162,12 @@ class PostgresProjections:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
-        """A connection that knows which builds to write; it is thrown away when it fails."""
+        async with self._turn, self._connection_in_turn() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _connection_in_turn(self) -> AsyncIterator[Connection]:
+        """The connection, which knows which builds to write; it is thrown away when it fails."""
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = await connect(self._url, "plaza-projections", SETTINGS)
@@ -177,7 +188,7 @@ class PostgresProjections:
         if builds is None:
             builds = await projection_builds.prepare(connection, self._projections.values())
         self._writers = {
-            name: TableWriter(projection, builds[name])
+            name: TableWriter(projection, builds[name], deferred=self._deferred)
             for name, projection in self._projections.items()
         }
         self._builds = builds

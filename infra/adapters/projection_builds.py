@@ -10,14 +10,20 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from infra.ports import CHANGES_CHANNEL
-from infra.tables import AnyTable, CountTable, ReadModel
+from infra.ports import CHANGES_CHANNEL, OPEN
+from infra.tables import AnyTable, CountTable, RangeTable, ReadModel, StoreUnavailable
 
 Connection = psycopg.AsyncConnection[Any]
 
 # Rows are updated in place: `until` of rows that end, and all numbers of counts.
 ROWS_FILLFACTOR = 95
 COUNTS_FILLFACTOR = 50
+
+BULK_SETTINGS = """
+    SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on;
+    SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '256MB';
+    SET LOCAL statement_timeout = 0
+"""
 
 TURN = "SELECT pg_advisory_xact_lock(7881702245170)"
 """Whoever makes or switches builds holds this lock, so that processes that start together do not
@@ -43,7 +49,10 @@ async def search_path(connection: Connection) -> str:
 
 
 async def prepare(connection: Connection, projections: Iterable[ReadModel]) -> dict[str, int]:
-    """Make empty, live tables for projections that have none; answers the live builds."""
+    """Make empty, live tables for projections that have none; answers the live builds.
+
+    Raises `StoreUnavailable` where what is live was made by another version of the projection.
+    """
     async with connection.transaction():
         await connection.execute(TURN)
         live = await live_builds(connection)
@@ -53,6 +62,11 @@ async def prepare(connection: Connection, projections: Iterable[ReadModel]) -> d
                 await index(connection, projection, build)
                 await make_live(connection, projection.name, build)
                 live[projection.name] = (build, projection.version)
+            elif live[projection.name][1] != projection.version:
+                raise StoreUnavailable(
+                    f"{projection.name} is live in version {live[projection.name][1]}; this"
+                    f" process folds version {projection.version}"
+                )
     return {name: build for name, (build, _) in live.items()}
 
 
@@ -79,6 +93,34 @@ async def create(connection: Connection, projection: ReadModel) -> int:
     return build
 
 
+async def defer(connection: Connection, projection: ReadModel, build: int) -> None:
+    """Get a build ready for `complete`: what cannot be applied without indexes is kept beside."""
+    schema = schema_name(projection.name, build)
+    for table in projection.tables:
+        if is_deferrable(table):
+            await connection.execute(_create_deferred(schema, table))
+        else:
+            for statement in _index_statements(schema, table):
+                await connection.execute(statement)
+
+
+async def complete(connection: Connection, projection: ReadModel, build: int) -> None:
+    """Apply what was kept beside the tables of a build, and index them."""
+    schema = schema_name(projection.name, build)
+    # Whole tables are read here, once.
+    await connection.execute(BULK_SETTINGS)
+    for table in projection.tables:
+        if not is_deferrable(table):
+            continue
+        await connection.execute(_apply_deferred(schema, table))
+        kept_beside = sql.Identifier(schema, deferred_name(table))
+        await connection.execute(sql.SQL("DROP TABLE {}").format(kept_beside))
+        for statement in _index_statements(schema, table):
+            await connection.execute(statement)
+        name = sql.Identifier(schema, table.name)
+        await connection.execute(sql.SQL("ANALYZE {}").format(name))
+
+
 async def index(connection: Connection, projection: ReadModel, build: int) -> None:
     """Add the keys and indexes that the tables of a build are read and changed by."""
     schema = schema_name(projection.name, build)
@@ -88,13 +130,17 @@ async def index(connection: Connection, projection: ReadModel, build: int) -> No
 
 
 async def make_live(connection: Connection, name: str, build: int) -> None:
-    """Serve this build from now on, and drop the one served before, with all that belongs to it."""
+    """Serve this build from now on. The one served before is retired: nobody writes it any more,
+    and readers that still look at it see what it held."""
     rows = await connection.execute(
-        "DELETE FROM public.projection_builds WHERE name = %s AND status = 'live' RETURNING build",
+        "UPDATE public.projection_builds SET status = 'retired'"
+        " WHERE name = %s AND status = 'live' RETURNING build",
         [name],
     )
     for (old,) in await rows.fetchall():
-        await drop(connection, name, old)
+        await connection.execute(
+            "DELETE FROM public.checkpoints WHERE projection = %s AND build = %s", [name, old]
+        )
     await connection.execute(
         "UPDATE public.projection_builds SET status = 'live' WHERE name = %s AND build = %s",
         [name, build],
@@ -104,6 +150,14 @@ async def make_live(connection: Connection, name: str, build: int) -> None:
         " 'positions', json_build_object(), 'everything', true)::text)",
         [CHANGES_CHANNEL, name, build],
     )
+
+
+async def leftovers(connection: Connection, name: str) -> list[int]:
+    """Builds that are retired, or were never completed."""
+    rows = await connection.execute(
+        "SELECT build FROM public.projection_builds WHERE name = %s AND status <> 'live'", [name]
+    )
+    return [build for (build,) in await rows.fetchall()]
 
 
 async def drop(connection: Connection, name: str, build: int) -> None:
@@ -130,6 +184,57 @@ async def overview(connection: Connection) -> Sequence[Mapping[str, Any]]:
     )
     names = ("name", "build", "version", "status", "madeAt", "position", "parked")
     return [dict(zip(names, row, strict=True)) for row in await rows.fetchall()]
+
+
+def deferred_name(table: AnyTable) -> str:
+    return f"{table.name}_deferred"
+
+
+def is_deferrable(table: AnyTable) -> bool:
+    """Whether the table can be written without looking anything up in it."""
+    return not (isinstance(table, RangeTable) and table.revisable)
+
+
+def _create_deferred(schema: str, table: AnyTable) -> sql.Composed:
+    name = sql.Identifier(schema, deferred_name(table))
+    if isinstance(table, CountTable):
+        like = sql.Identifier(schema, table.name)
+        return sql.SQL("CREATE TABLE {} (LIKE {})").format(name, like)
+    key = table.key if isinstance(table, RangeTable) else ()
+    types = {column.name: column.type for column in table.columns}
+    columns = [
+        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(types[column])) for column in key
+    ]
+    columns.append(sql.SQL("closed_at bigint").format())
+    return sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(columns))
+
+
+def _apply_deferred(schema: str, table: AnyTable) -> sql.Composed:
+    name = sql.Identifier(schema, table.name)
+    kept_beside = sql.Identifier(schema, deferred_name(table))
+    if isinstance(table, CountTable):
+        sums = [sql.SQL("sum({})").format(sql.Identifier(count)) for count in table.counts]
+        return sql.SQL("INSERT INTO {} SELECT {}, {}, max(position) FROM {} GROUP BY 1").format(
+            name, sql.Identifier(table.key), sql.SQL(", ").join(sums), kept_beside
+        )
+    if not isinstance(table, RangeTable):
+        return sql.SQL("SELECT 1").format()
+    # Rows of one key begin and end in turn: a row's end is the next one after its beginning.
+    return sql.SQL(
+        "UPDATE {name} AS t SET until = ended.position FROM ("
+        "  SELECT r.ctid AS place, min(c.closed_at) AS position"
+        "  FROM {name} AS r JOIN {beside} AS c ON {same_key} AND c.closed_at > r.{since}"
+        "  WHERE r.until = {open} GROUP BY r.ctid) AS ended"
+        " WHERE t.ctid = ended.place"
+    ).format(
+        name=name,
+        beside=kept_beside,
+        since=sql.Identifier(table.since),
+        open=sql.Literal(OPEN),
+        same_key=sql.SQL(" AND ").join(
+            sql.SQL("c.{0} = r.{0}").format(sql.Identifier(key)) for key in table.key
+        ),
+    )
 
 
 def _create_table(schema: str, table: AnyTable) -> sql.Composed:

@@ -6,21 +6,35 @@ from typing import Any
 from psycopg import sql
 
 from infra.adapters.change_sets import ChangeSet, CountChanges, Key, RowChanges, key_getter
-from infra.adapters.copy_format import bigints, row_encoder
-from infra.adapters.projection_builds import Connection, schema_name
+from infra.adapters.copy_format import Encode, bigints, column_encoder, row_encoder
+from infra.adapters.projection_builds import (
+    Connection,
+    deferred_name,
+    is_deferrable,
+    schema_name,
+)
 from infra.ports import OPEN
-from infra.tables import AnyTable, CountTable, Folded, RangeTable, ReadModel, Table
+from infra.tables import AnyTable, CountTable, Folded, RangeTable, ReadModel
 
 
 class TableWriter:
-    """Writes the changes of one projection's build."""
+    """Writes the changes of one projection's build.
 
-    def __init__(self, projection: ReadModel, build: int) -> None:
+    `deferred`: the tables have no indexes yet, so that rows can be found by nothing; what changes
+    rows of earlier batches is put beside the table, for `projection_builds.complete`.
+    """
+
+    def __init__(self, projection: ReadModel, build: int, *, deferred: bool = False) -> None:
         schema = schema_name(projection.name, build)
+        self._deferred = deferred
         self._schema = schema
         self._tables = projection.tables
         self._statements = {table.name: statements(schema, table) for table in projection.tables}
-        self._encoders = {t.name: row_encoder(t) for t in projection.tables if isinstance(t, Table)}
+        self._encoders = {
+            (table.name, what): encoder
+            for table in projection.tables
+            for what, encoder in encoders(table).items()
+        }
 
     async def write(self, connection: Connection, folded: Folded) -> Mapping[str, set[Any]]:
         """Write all changes; answers the ids that readers must look up again, by kind."""
@@ -38,19 +52,30 @@ class TableWriter:
         if isinstance(table, RangeTable):
             keys = changes.revised_keys()
             changes.complete(await self._holding(connection, table, keys) if keys else {})
-            if changes.closes:
+            if changes.closes and self._is_deferred(table):
+                closes = [(*key, position) for key, position in changes.closes.items()]
+                await self._copy(connection, table.name, "defer", closes)
+            elif changes.closes:
                 # Rows that end go first: a row that begins in this transaction stays open.
                 keys = list(changes.closes)
                 parameters = [*key_arrays(table, keys), bigints(list(changes.closes.values()))]
                 await connection.execute(statement["close"], parameters, prepare=True)
         if changes.rows:
-            buffer = self._encoders[table.name](changes.rows)
-            async with connection.cursor().copy(statement["copy"]) as copy:
-                await copy.write(buffer)
+            await self._copy(connection, table.name, "copy", changes.rows)
         if isinstance(table, RangeTable):
             for columns, blanked in changes.blanks.items():
                 query = blank_statement(self._schema, table, columns)
                 await connection.execute(query, key_arrays(table, list(blanked)))
+
+    def _is_deferred(self, table: AnyTable) -> bool:
+        return self._deferred and is_deferrable(table)
+
+    async def _copy(
+        self, connection: Connection, table: str, what: str, rows: Sequence[Sequence[Any]]
+    ) -> None:
+        buffer = self._encoders[table, what](rows)
+        async with connection.cursor().copy(self._statements[table][what]) as copy:
+            await copy.write(buffer)
 
     async def _holding(
         self, connection: Connection, table: RangeTable, keys: Sequence[Key]
@@ -66,6 +91,10 @@ class TableWriter:
             return
         # Workers on different partitions change the same rows; in one order, none waits in a ring.
         keys = sorted(changes.deltas)
+        if self._is_deferred(changes.table):
+            deltas = [(key, *changes.deltas[key]) for key in keys]
+            await self._copy(connection, changes.table.name, "defer", deltas)
+            return
         columns = zip(*(changes.deltas[key] for key in keys), strict=True)
         parameters = [bigints(keys), *(bigints(column) for column in columns)]
         await connection.execute(
@@ -73,11 +102,22 @@ class TableWriter:
         )
 
 
+def encoders(table: AnyTable) -> dict[str, Encode]:
+    """How rows of a table are written, and keys with what becomes of them beside it."""
+    if isinstance(table, CountTable):
+        return {"defer": column_encoder(["bigint"] * (len(table.counts) + 2))}
+    found = {"copy": row_encoder(table)}
+    if isinstance(table, RangeTable):
+        types = {column.name: column.type for column in table.columns}
+        found["defer"] = column_encoder([*(types[name] for name in table.key), "bigint"])
+    return found
+
+
 def statements(schema: str, table: AnyTable) -> dict[str, sql.Composed]:
     """The statements that change a table, by what they do."""
     name = sql.Identifier(schema, table.name)
     if isinstance(table, CountTable):
-        return {"add": add_statement(name, table)}
+        return {"add": add_statement(name, table), "defer": defer_statement(schema, table)}
     copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(name, names(table.names))
     if not isinstance(table, RangeTable):
         return {"copy": copy}
@@ -93,7 +133,18 @@ def statements(schema: str, table: AnyTable) -> dict[str, sql.Composed]:
     holding = sql.SQL("SELECT {} FROM {} AS t, unnest({}) AS c ({}) WHERE {} AND {}").format(
         columns, name, arrays, names(table.key), same_key, holds
     )
-    return {"copy": copy, "close": close, "holding": holding}
+    return {
+        "copy": copy,
+        "close": close,
+        "holding": holding,
+        "defer": defer_statement(schema, table),
+    }
+
+
+def defer_statement(schema: str, table: AnyTable) -> sql.Composed:
+    return sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier(schema, deferred_name(table))
+    )
 
 
 def blank_statement(schema: str, table: RangeTable, columns: Sequence[str]) -> sql.Composed:

@@ -14,6 +14,7 @@ from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.member_traces import PostgresMemberTraces
 from infra.adapters.migrations import migrate
+from infra.adapters.postgres_builds import PostgresBuilds
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.process_progress import PostgresProgress
 from infra.codec import SOCIAL_PARTITIONS
@@ -25,6 +26,7 @@ from infra.runtime.execute import Executor
 from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
+from infra.runtime.rebuild import rebuild
 from processes.erasure import erasure
 from projections import SOCIAL
 
@@ -71,10 +73,20 @@ async def opened(
         # Tables first: what stands behind them may read them.
         appliers: list[FrameApplier] = []
         if kept:
+            await renew(settings, kept, log)
             appliers.append(await tables(settings, kept, log, stack))
         if "erasure" in running:
             appliers.append(await erasing(settings, log, stack))
         yield log, Appliers(appliers, ApplierMetrics(registry))
+
+
+async def renew(
+    settings: Settings, projections: Sequence[Projection], log: PostgresEventLog
+) -> None:
+    """Build anew what is served in an earlier version of its projection, and switch to that."""
+    builds = PostgresBuilds(settings.postgres_url)
+    if outdated := await builds.outdated(projections):
+        await rebuild([p for p in projections if p.name in outdated], builds, log)
 
 
 async def tables(

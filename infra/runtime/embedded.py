@@ -1,7 +1,8 @@
 """Follows the log inside this process and hands frames to what the worker keeps: no broker."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from structlog.stdlib import get_logger
 
@@ -26,11 +27,16 @@ class EmbeddedRunner:
     """
 
     def __init__(
-        self, lines: LogLines, target: ProjectionRunner, partitions: Sequence[int]
+        self,
+        lines: LogLines,
+        target: ProjectionRunner,
+        partitions: Sequence[int],
+        lines_max: int = LINES_MAX,
     ) -> None:
         self._lines = lines
         self._target = target
         self._partitions = partitions
+        self._lines_max = lines_max
 
     async def run(self) -> None:
         """Follow the log for ever. Outlives stores and log being away."""
@@ -41,23 +47,33 @@ class EmbeddedRunner:
                 log.warning("runner.stores_away", errors=[str(e) for e in group.exceptions])
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def run_to(self, position: int) -> None:
-        """Apply everything up to a position, and return."""
-        after = await self._start()
-        while after < position:
-            frames, after = await self._next(after)
-            if frames:
+    async def run_to(
+        self, position: int, progress: Callable[[int], None] = lambda _position: None
+    ) -> None:
+        """Apply everything up to a position, and return. Raises what `run` would outlive."""
+        reached = await self._start()
+        async with self._ahead(reached) as ahead:
+            while reached < position:
+                frames = await ahead.get()
                 await self._target.apply(frames)
+                reached = frames[0].last
+                progress(reached)
 
     async def _follow(self) -> None:
         after = await self._start()
         log.info("runner.follows", after=after)
+        async with self._ahead(after) as ahead:
+            while True:
+                await self._target.apply(await ahead.get())
+
+    @contextlib.asynccontextmanager
+    async def _ahead(self, after: int) -> AsyncIterator[asyncio.Queue[Sequence[Frame]]]:
+        """A queue into which the log is read, while the block lasts."""
         ahead: asyncio.Queue[Sequence[Frame]] = asyncio.Queue(FRAMES_AHEAD)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read(after, ahead))
             try:
-                while True:
-                    await self._target.apply(await ahead.get())
+                yield ahead
             finally:
                 reading.cancel()
 
@@ -73,7 +89,7 @@ class EmbeddedRunner:
 
     async def _next(self, after: int) -> tuple[Sequence[Frame], int]:
         """The frames of what the log has next, and where they end; nothing if nothing came."""
-        lines = await self._lines.read_lines(after, LINES_MAX)
+        lines = await self._lines.read_lines(after, self._lines_max)
         if not lines:
             await self._lines.wait(after, WAIT_SECONDS)
             return (), after

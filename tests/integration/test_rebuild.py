@@ -1,0 +1,153 @@
+"""Builds: loaded anew beside the live tables, with the same contents, and switched to at once."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.postgres_builds import PostgresBuilds
+from infra.adapters.postgres_projections import PostgresProjections
+from infra.adapters.projection_builds import search_path
+from infra.codec import SOCIAL_PARTITIONS
+from infra.ports import Recorded
+from infra.runtime import rebuild as rebuilding
+from infra.runtime.embedded import EmbeddedRunner
+from infra.runtime.project import Projector
+from infra.runtime.projection import Projection
+from infra.runtime.rebuild import load, rebuild
+from infra.tables import Change, StoreUnavailable
+from projections import SOCIAL, graph
+from tests.builders import follow
+from tests.integration.tables import chain, contents, projector, random_log
+
+COUNT = 3000
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "RETIRE_SECONDS", 0.0)
+
+
+@pytest.fixture(params=[20_000, 300])
+def _load_lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "LOAD_LINES", request.param)
+
+
+@pytest.mark.usefixtures("_load_lines")
+async def test_a_build_loaded_without_indexes_has_the_same_contents(postgres_url: str) -> None:
+    events = await random_log(postgres_url, 41, COUNT)
+    async with projector(postgres_url) as target:
+        for frames in chain(events, 200):
+            await target.apply(frames)
+    log = await PostgresEventLog.open(postgres_url)
+    builds = PostgresBuilds(postgres_url)
+    made = await builds.start(SOCIAL)
+    assert set(made.values()) == {2}
+    await load(SOCIAL, made, builds, log)
+    await log.close()
+    assert contents(postgres_url, build=2) == contents(postgres_url, build=1)
+    with psycopg.connect(postgres_url) as connection:
+        assert index_names(connection, 2) == index_names(connection, 1)
+
+
+def index_names(connection: psycopg.Connection[tuple[str]], build: int) -> list[str]:
+    rows = connection.execute(
+        "SELECT replace(indexdef, %s, '') FROM pg_indexes WHERE schemaname LIKE %s ORDER BY 1",
+        [f"_b{build}", f"%_b{build}"],
+    )
+    return [row[0] for row in rows]
+
+
+async def test_a_rebuild_beside_a_living_worker_switches_without_losing_anything(
+    postgres_url: str,
+) -> None:
+    events = await random_log(postgres_url, 42, COUNT)
+    log = await PostgresEventLog.open(postgres_url)
+    async with projector(postgres_url) as target:
+        await target.checkpoints()
+        running = asyncio.create_task(EmbeddedRunner(log, target, SOCIAL_PARTITIONS).run())
+        switching = asyncio.create_task(rebuild(SOCIAL, PostgresBuilds(postgres_url), log))
+        await append_more(log, 600)
+        await switching
+        await append_more(log, 100, stream="after")
+        head = await log.head()
+        async with asyncio.timeout(20):
+            while min((await target.checkpoints()).values()) < head:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    await log.close()
+    with psycopg.connect(postgres_url) as connection:
+        statuses = connection.execute("SELECT DISTINCT build, status FROM projection_builds")
+        assert statuses.fetchall() == [(2, "live")]
+        (followers,) = connection.execute("SELECT sum(followers) FROM graph_b2.member_counts")
+    standing = contents(postgres_url, build=2)["follows"]
+    assert followers[0] == len([row for row in standing if row[-1] == 2**63 - 1])
+    assert len(standing) > 700
+    assert len(events) == COUNT
+
+
+async def append_more(log: PostgresEventLog, count: int, stream: str = "more") -> None:
+    for number in range(count):
+        one = follow(10_000_000 + number, 20_000_000 + number % 7)
+        renamed = Recorded(
+            stream=f"{stream}:{number}", version=1, recorded_at=one.recorded_at, event=one.event
+        )
+        await log.append([renamed])
+
+
+async def test_a_rebuild_that_fails_leaves_what_is_live(postgres_url: str) -> None:
+    await random_log(postgres_url, 43, 500)
+    store = PostgresProjections(postgres_url, SOCIAL)
+    await store.checkpoints()
+    await store.close()
+    log = await PostgresEventLog.open(postgres_url)
+
+    def interrupted(_position: int, _head: int) -> None:
+        raise KeyError("interrupted")
+
+    with pytest.raises(ExceptionGroup, match="unhandled errors"):
+        await rebuild(SOCIAL, PostgresBuilds(postgres_url), log, interrupted)
+    await log.close()
+    with psycopg.connect(postgres_url) as connection:
+        statuses = connection.execute("SELECT DISTINCT build, status FROM projection_builds")
+        assert statuses.fetchall() == [(1, "live")]
+        schemas = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname LIKE '%\\_b2'")
+        assert schemas.fetchall() == []
+
+
+async def test_the_search_path_names_the_live_builds(postgres_url: str) -> None:
+    await random_log(postgres_url, 44, 200)
+    store = PostgresProjections(postgres_url, SOCIAL)
+    await store.checkpoints()
+    await store.close()
+    log = await PostgresEventLog.open(postgres_url)
+    await rebuild([graph.PROJECTION], PostgresBuilds(postgres_url), log)
+    await log.close()
+    async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+        path = await search_path(connection)
+    assert path == "engagement_b1, graph_b2, members_b1, posts_b1, sessions_b1, public"
+
+
+async def test_a_worker_of_another_version_does_not_write_live_tables(postgres_url: str) -> None:
+    def fold(_recorded: Recorded) -> list[Change]:
+        return []
+
+    await random_log(postgres_url, 45, 200)
+    newer = Projection("graph", 2, graph.PROJECTION.handles, graph.PROJECTION.tables, fold)
+    old = PostgresProjections(postgres_url, SOCIAL)
+    await old.checkpoints()
+    await old.close()
+    builds = PostgresBuilds(postgres_url)
+    assert await builds.outdated([newer]) == ["graph"]
+    store = PostgresProjections(postgres_url, [newer])
+    with pytest.raises(StoreUnavailable, match="live in version 1"):
+        await store.checkpoints()
+    log = await PostgresEventLog.open(postgres_url)
+    await rebuild([newer], builds, log)
+    assert await builds.outdated([newer]) == []
+    target = Projector([newer], store, log)
+    assert set((await target.checkpoints()).values()) == {200}
+    await store.close()
+    await log.close()
