@@ -64,6 +64,7 @@ class World:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     refused: int = 0
     retried: int = 0
+    lives: int = 0
 
     async def register(self, count: int) -> None:
         async with aiohttp.ClientSession() as http:
@@ -78,13 +79,14 @@ class World:
 
     async def live(self, commands: int, writers: int = 8) -> None:
         """Have `writers` members' worth of commands in flight until `commands` were answered."""
+        self.lives += 1
         share = -(-commands // writers)
         connector = aiohttp.TCPConnector(limit=0, force_close=False)
         async with aiohttp.ClientSession(connector=connector) as http:
             await asyncio.gather(*(self._write(http, n, share) for n in range(writers)))
 
     async def _write(self, http: aiohttp.ClientSession, number: int, share: int) -> None:
-        dice = random.Random(f"{self.seed}/{number}")
+        dice = random.Random(f"{self.seed}/{self.lives}/{number}")
         for _ in range(share):
             await self._act(http, dice)
 
