@@ -8,6 +8,7 @@ the only one, or it is refused and the log shows whose events stand there.
 
 import asyncio
 import contextlib
+import select
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ WRITE_SECONDS = 15.0
 PATIENCE_SECONDS = 5.0
 """How long a command that was never sent waits for the server to come back."""
 
-DOUBT_PATIENCE_SECONDS = 60.0
+DOUBT_PATIENCE_SECONDS = 30.0
 """How long a command that may have been written waits for certainty."""
 
 BACKOFF_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -287,7 +288,7 @@ class GroupCommit:
         state = getattr(error, "sqlstate", None) or ""
         if connection.closed or not state:
             # The batch was sent and its answer lost: only the log knows what became of it.
-            log.warning("log.outcome_unknown", commands=len(batch), error=repr(error))
+            log.warning("log.outcome_unknown", commands=len(batch), error=_first_line(error))
             for command in batch:
                 command.doubtful = True
             self._put_back(batch)
@@ -323,7 +324,9 @@ class GroupCommit:
         command.fail(OutcomeUnknown(str(error)) if command.doubtful else error)
 
     async def _connected(self) -> psycopg.AsyncConnection:
-        if self._connection is None or self._connection.closed:
+        if self._connection is not None and _has_ended(self._connection):
+            await self._disconnect()
+        if self._connection is None:
             self._connection = await connect(self._url, "plaza-log-writer", SESSION)
             binary_arrays.register(self._connection)
         return self._connection
@@ -338,7 +341,7 @@ class GroupCommit:
         await self._disconnect()
         pause = BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)]
         self._failures += 1
-        log.warning("log.unreachable", error=repr(error), retry_in_seconds=pause)
+        log.warning("log.unreachable", error=_first_line(error), retry_in_seconds=pause)
         await asyncio.sleep(pause)
 
     async def _look_up(
@@ -379,6 +382,22 @@ async def _own_answer(connection: psycopg.AsyncConnection, answer: StoredAnswer 
         [answer.member_id, answer.key, answer.body_hash, answer.status, answer.body],
     )
     return await cursor.fetchone() is not None
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _has_ended(connection: psycopg.AsyncConnection) -> bool:
+    """Whether an idle connection is of no use: the server says something only to end it.
+
+    Noticed before anything is sent, the end leaves no doubt about the next batch.
+    """
+    if connection.closed:
+        return True
+    socket = select.poll()
+    socket.register(connection.fileno(), select.POLLIN)
+    return bool(socket.poll(0))
 
 
 def _parameters(batch: Sequence[Command]) -> list[bytes]:
