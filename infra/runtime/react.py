@@ -154,7 +154,7 @@ class ProcessRunner:
 
     async def _persist(self, partition: int, recorded: Recorded) -> None:
         """React until it succeeds, or has failed too often; while the log is away, wait for it."""
-        attempts = 0
+        attempts, waits = 0, 0
         while True:
             try:
                 await self._process.react(recorded)
@@ -172,7 +172,8 @@ class ProcessRunner:
                 if attempts == ATTEMPTS_MAX:
                     await self._park(partition, recorded, error, attempts)
                     return
-                await backoff(attempts)
+                waits += 1
+                await backoff(waits)
             else:
                 return
 
@@ -198,18 +199,23 @@ class ProcessRunner:
 
     async def _save_soon(self) -> None:
         # Watermarks come often and mean little: they share one write.
-        await asyncio.sleep(SAVE_SECONDS)
-        await self._until_stored(self._save)
+        while self._moved():
+            await asyncio.sleep(SAVE_SECONDS)
+            await self._until_stored(self._save)
 
     async def _save(self) -> None:
-        covered = {
-            partition: min(self._open[partition], default=taken + 1) - 1
-            for partition, taken in (await self._positions()).items()
-        }
-        moved = {part: at for part, at in covered.items() if at > self._saved[part]}
+        moved = self._moved()
         if moved:
             await self._progress.advance(self._process.name, moved)
             self._saved.update(moved)
+
+    def _moved(self) -> dict[int, int]:
+        """The partitions of which more has been reacted to than is stored."""
+        covered = {
+            partition: min(self._open[partition], default=taken + 1) - 1
+            for partition, taken in (self._taken or {}).items()
+        }
+        return {part: at for part, at in covered.items() if at > self._saved[part]}
 
     async def _until_stored(self, write: Callable[[], Awaitable[None]]) -> None:
         attempts = 0

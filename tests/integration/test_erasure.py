@@ -1,0 +1,179 @@
+"""An erased member with thousands of traces is gone from every table within ten seconds."""
+
+# ruff: noqa: ASYNC110 -- another process moves on, and nothing here could be waited for.
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from domain.deciders import DECIDERS
+from domain.shared.identifiers import id_number, id_text
+from domain.shared.message import Command
+from domain.social.engagement.commands import LikePost, RepostPost
+from domain.social.member.commands import RegisterMember, erasure, registration
+from domain.social.post.commands import PublishPost, SeenPost
+from domain.social.post.events import PostPublished
+from domain.social.relation.commands import FollowMember
+from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.keyring import PostgresKeyring
+from infra.adapters.member_traces import PostgresMemberTraces
+from infra.adapters.migrations import migrate
+from infra.adapters.process_progress import PostgresProgress
+from infra.composition.projection_worker import serve
+from infra.composition.settings import Settings
+from infra.ports import Parked, Trace
+from infra.runtime.execute import Executor
+
+TRACES_EACH = 600
+"""Of every kind: own posts, follows in both directions, likes, reposts."""
+
+SECONDS_MAX = 10.0
+ANN, BOB = id_text(1), id_text(2)
+
+
+@dataclass
+class System:
+    url: str
+    log: PostgresEventLog
+    keyring: PostgresKeyring
+    traces: PostgresMemberTraces
+    progress: PostgresProgress
+    executor: Executor
+
+    async def all(self, commands: list[Command]) -> int:
+        outcomes = await asyncio.gather(*map(self.executor.execute, commands))
+        return max(outcome.position for outcome in outcomes)
+
+    async def shown(self, position: int) -> None:
+        async with asyncio.timeout(30):
+            while await self.traces.position() < position:
+                await asyncio.sleep(0.02)
+
+    async def standing(self, member_id: str) -> list[Trace]:
+        return [trace async for page in self.traces.of(member_id) for trace in page]
+
+
+@pytest.fixture
+async def system(postgres_url: str) -> AsyncIterator[System]:
+    await migrate(postgres_url)
+    async with AsyncExitStack() as stack:
+        log = await PostgresEventLog.open(postgres_url)
+        stack.push_async_callback(log.close)
+        keyring = await PostgresKeyring.connect(postgres_url)
+        stack.push_async_callback(keyring.close)
+        traces = await PostgresMemberTraces.open(postgres_url)
+        stack.push_async_callback(traces.close)
+        progress = await PostgresProgress.open(postgres_url)
+        stack.push_async_callback(progress.close)
+        executor = Executor(log, keyring, DECIDERS, lambda: datetime.now(UTC))
+        yield System(postgres_url, log, keyring, traces, progress, executor)
+
+
+@pytest.fixture
+async def worker(system: System) -> AsyncIterator[None]:
+    settings = Settings(postgres_url=system.url)
+    running = asyncio.ensure_future(
+        serve(settings, ["members", "graph", "posts", "engagement", "sessions"], ["erasure"])
+    )
+    yield
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def settle(system: System) -> int:
+    """Two members, and what the first has done on the square; answers the last position."""
+    for person in (ANN, BOB):
+        await system.keyring.create(person)
+        await system.executor.execute(
+            *registration(
+                RegisterMember(
+                    member_id=person,
+                    username_key=f"key-{person}",
+                    username="somebody",
+                    display_name="Somebody",
+                )
+            )
+        )
+    numbers = range(TRACES_EACH)
+    await system.all(
+        [PublishPost(post_id=id_text(10_000 + n), author_id=BOB, content="Bob") for n in numbers]
+    )
+    bobs = [
+        SeenPost(post_id=id_text(10_000 + n), author_id=BOB, position=1_000 + n) for n in numbers
+    ]
+    return await system.all(
+        [PublishPost(post_id=id_text(20_000 + n), author_id=ANN, content="Ann") for n in numbers]
+        + [FollowMember(follower_id=ANN, followee_id=id_text(30_000 + n)) for n in numbers]
+        + [FollowMember(follower_id=id_text(40_000 + n), followee_id=ANN) for n in numbers]
+        + [LikePost(post=post, member_id=ANN) for post in bobs]
+        + [RepostPost(post=post, member_id=ANN) for post in bobs]
+    )
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_erased_member_leaves_nothing_standing(system: System) -> None:
+    await system.shown(await settle(system))
+    assert len(await system.standing(ANN)) == 5 * TRACES_EACH
+    began = time.perf_counter()
+    erased = await system.executor.execute(*erasure(ANN, f"key-{ANN}"))
+    async with asyncio.timeout(60):
+        while await system.standing(ANN):
+            await asyncio.sleep(0.05)
+    seconds = time.perf_counter() - began
+    print(f"{5 * TRACES_EACH} traces in {seconds:.1f} s")
+    assert seconds < SECONDS_MAX
+    assert len(await system.standing(BOB)) == TRACES_EACH
+    # The checkpoint passes the erasure only once all is done.
+    async with asyncio.timeout(30):
+        while min((await system.progress.checkpoints("erasure")).values(), default=0) < (
+            erased.position
+        ):
+            await asyncio.sleep(0.05)
+    posts = [one.event for one in await system.log.load(f"post:{id_text(20_000)}")]
+    assert [type(post).__name__ for post in posts] == ["PostPublished", "PostDeleted"]
+    reader = await PostgresKeyring.connect(system.url)
+    await reader.fetch([ANN, BOB])
+    assert isinstance(posts[0], PostPublished)
+    assert reader.open(ANN, posts[0].content.sealed) is None
+    await reader.close()
+
+
+async def test_progress_never_goes_back_and_parks_an_event_once(system: System) -> None:
+    progress = system.progress
+    assert await progress.checkpoints("erasure") == {}
+    await progress.advance("erasure", {0: 7, 3: 9})
+    await progress.advance("erasure", {0: 5, 3: 11})
+    assert await progress.checkpoints("erasure") == {0: 7, 3: 11}
+    assert await progress.checkpoints("another") == {}
+    parked = Parked(
+        position=7,
+        stream=f"member:{ANN}",
+        tag="member.erased.v1",
+        key=ANN,
+        partition=0,
+        state=b"\x00\xff",
+        error="poison",
+        trace="line 1",
+        attempts=5,
+    )
+    await progress.park("erasure", parked)
+    await progress.park("erasure", parked)
+    async with await psycopg.AsyncConnection.connect(system.url) as connection:
+        rows = await connection.execute(
+            "SELECT projection, position, key, state, error, attempts, status FROM dead_letters"
+        )
+        assert await rows.fetchall() == [("erasure", 7, ANN, b"\x00\xff", "poison", 5, "parked")]
+
+
+async def test_where_there_are_no_tables_yet_nothing_is_complete(system: System) -> None:
+    await system.keyring.create(ANN)
+    await system.all([PublishPost(post_id=id_text(7), author_id=ANN, content="x")])
+    assert await system.traces.position() == 0
+    assert id_number(ANN) == 1
