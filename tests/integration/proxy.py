@@ -21,6 +21,7 @@ class Proxy:
         self._port = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._late: set[asyncio.StreamWriter] = set()
         self.request_lost: Callable[[bytes], bool] = lambda _: False
         self.answer_lost: Callable[[bytes], bool] = lambda _: False
         self.late_seconds = 0.0
@@ -67,7 +68,7 @@ class Proxy:
             await asyncio.gather(requests, answers, return_exceptions=True)
             self._writers -= {writer, to_server}
             writer.transport.abort()
-            if not self.late_seconds:
+            if to_server not in self._late:
                 to_server.transport.abort()
 
     async def _requests(
@@ -77,6 +78,7 @@ class Proxy:
             await self.held.wait()
             if self.request_lost(data):
                 if self.late_seconds:
+                    self._late.add(to_server)
                     self._keep(self._deliver_late(data, to_server))
                 return
             if self.answer_lost(data):
