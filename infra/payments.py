@@ -4,11 +4,13 @@ A provider never says no by silence: whatever is not an answer is `Unanswered`, 
 under the same key.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 from msgspec import Struct
 
+from domain.commerce.payment.events import PaymentNotified
 from domain.shared.money import Money
 
 Details = dict[str, Any]
@@ -109,4 +111,21 @@ class PaymentSecrets(Protocol):
 
     async def forget_older(self, before: datetime) -> None:
         """Drop what a crash left behind."""
+        ...
+
+
+class NotificationMalformed(Exception):
+    """It is not an envelope of notifications."""
+
+
+class NotificationUnsigned(Exception):
+    """At least one item has no signature, or not the provider's."""
+
+
+class Notifications(Protocol):
+    def read(self, body: bytes) -> Sequence[PaymentNotified]:
+        """The items of an envelope, all of which are signed by the provider.
+
+        Raises `NotificationMalformed` and `NotificationUnsigned`.
+        """
         ...
