@@ -1,0 +1,135 @@
+-- What the scripts that apply events share. KEYS[1] is the state, a hash:
+--   e  the epoch, which is part of the name of every other key
+--   n  how many timelines have ever been begun in this epoch
+--   g  how often an account was promoted or demoted; v  is 'epoch:g', for readers
+--   p0 p1 ...  up to which position each partition has been applied
+-- ARGV: epoch, partition's field, the position that must have been applied,
+--   the position that is applied with this step ('' for none),
+--   how many begun timelines the caller knows of ('' where that does not matter)
+
+local call = redis.call
+
+-- Keep what is read; trim when half as much again has come, since trimming is dear.
+local KEEP = 800
+local LIMIT = 8 + 4 * 1200
+local REPOST = 2147483648
+local SPAN = 1073741824
+-- Partitions are not applied in step: an entry may be newer than the one being pushed.
+local AHEAD = 1048576
+
+local function refusal()
+  local state = call('HMGET', KEYS[1], 'e', ARGV[2], 'n')
+  if state[1] ~= ARGV[1] or state[2] ~= ARGV[3] then
+    return 'moved'
+  end
+  if ARGV[5] ~= '' and state[3] ~= ARGV[5] then
+    return 'stale'
+  end
+  return nil
+end
+
+local function store_position()
+  if ARGV[4] ~= '' then
+    call('HSET', KEYS[1], ARGV[2], ARGV[4])
+  end
+end
+
+local function unpacked(value, from)
+  local slots = {}
+  local at = from
+  while at <= #value do
+    local count = math.min((#value - at + 1) / 4, 200)
+    local part = {struct.unpack('<' .. string.rep('I4', count), value, at)}
+    for i = 1, count do
+      slots[#slots + 1] = part[i]
+    end
+    at = at + 4 * count
+  end
+  return slots
+end
+
+local function header_at(position)
+  return struct.pack('<I4I4', position % 4294967296, math.floor(position / 4294967296))
+end
+
+-- Entries that came out of order or twice: the newest, each once, oldest first.
+local function in_order(value, slots, reference)
+  local entries = {}
+  local newest = REPOST
+  local at = 1
+  while at <= #slots do
+    local length = 1
+    if slots[at] >= REPOST then
+      length = 2
+    end
+    local position = slots[at] % REPOST
+    -- A grave is as old as the newest entry that lies before it.
+    local age = newest
+    if position ~= 0 then
+      age = (reference - position) % REPOST
+      newest = math.min(newest, age)
+    end
+    entries[#entries + 1] = {age, at, string.sub(value, 5 + 4 * at, 4 + 4 * (at + length)), position}
+    at = at + length
+  end
+  table.sort(entries, function(one, other)
+    if one[1] ~= other[1] then
+      return one[1] > other[1]
+    end
+    return one[2] < other[2]
+  end)
+  local kept = {}
+  for i = #entries, 1, -1 do
+    local entry = entries[i]
+    local next_older = entries[i - 1]
+    local twice = next_older and entry[4] ~= 0 and next_older[4] == entry[4]
+    if not twice then
+      kept[#kept + 1] = entry[3]
+      if #kept == KEEP then
+        break
+      end
+    end
+  end
+  local backwards = {}
+  for i = #kept, 1, -1 do
+    backwards[#backwards + 1] = kept[i]
+  end
+  return table.concat(backwards)
+end
+
+local function trim(key, position)
+  local value = call('GET', key)
+  local slots = unpacked(value, 9)
+  local reference = (position + AHEAD) % REPOST
+  local at, count, oldest = #slots, 0, -1
+  local ordered = true
+  while at > 0 and count < KEEP do
+    local head = at
+    if at > 1 and slots[at - 1] >= REPOST then
+      head = at - 1
+    end
+    local low = slots[head] % REPOST
+    if low ~= 0 then
+      local age = (reference - low) % REPOST
+      if age <= oldest then
+        ordered = false
+        break
+      end
+      oldest = age
+    end
+    count = count + 1
+    at = head - 1
+  end
+  local header = string.sub(value, 1, 8)
+  local kept
+  if ordered then
+    kept = string.sub(value, 9 + 4 * at)
+    -- A list whose entries are all recent may be read for as long again.
+    if oldest < SPAN - AHEAD and string.byte(header, 8) < 128 then
+      header = header_at(position)
+    end
+  else
+    kept = in_order(value, slots, reference)
+  end
+  call('SET', key, header .. kept, 'KEEPTTL')
+end

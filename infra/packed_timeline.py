@@ -1,0 +1,209 @@
+"""Timelines as bytes: entries of four or eight bytes, oldest first, appended to as they happen.
+
+A post is one slot, a little-endian u32 with its position modulo 2**31. A repost is two: its own
+position with the highest bit set, then how far before it the post stands. Modulo is enough because
+a list is only used while its newest possible entry is less than `SPAN` past its build position.
+An entry at position 0 is a grave: it counts among the newest entries and shows nothing.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from operator import lt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+TIMELINE_MAX = 800
+BYTES_PER_SLOT = 4
+REPOST = 1 << 31
+MASK = REPOST - 1
+FAR = MASK
+"""A repost whose post stands too far back to say: who reads it looks its post up."""
+
+SPAN = 1 << 30
+UNKNOWN = 0
+"""The post position of an entry whose post has to be looked up."""
+
+_slot = struct.Struct("<I").pack
+_slot_pair = struct.Struct("<II").pack
+WALKED_MAX = 100
+_unpackers = tuple(struct.Struct(f"<{count}I").unpack for count in range(2 * WALKED_MAX + 1))
+
+Positions = NDArray[np.int64]
+
+
+class Entries(NamedTuple):
+    """Entries of a timeline, newest first: their own positions, and those of their posts.
+
+    Both are the same for a post, and the same object where there are no reposts at all.
+    """
+
+    positions: Sequence[int]
+    posts: Sequence[int]
+
+
+def encode_entry(position: int, post_position: int) -> bytes:
+    """The slots of one entry; it is a repost where the post stands elsewhere."""
+    if position == post_position:
+        return _slot(position & MASK)
+    back = position - post_position
+    return _slot_pair(REPOST | (position & MASK), back if 0 < back < FAR else FAR)
+
+
+def encode_entries(entries: Iterable[tuple[int, int]]) -> bytes:
+    """The slots of entries given as (position, post position), oldest first."""
+    return b"".join([encode_entry(position, post) for position, post in entries])
+
+
+def represents(position: int, oldest: int) -> bool:
+    """Whether a list built at `position` may hold an entry this old."""
+    return position - oldest < SPAN
+
+
+def grave_of(entry: bytes) -> bytes:
+    """What is put in an entry's place when it can never be shown again."""
+    return _slot(0) if len(entry) == BYTES_PER_SLOT else _slot_pair(REPOST, 0)
+
+
+def newest(slots: bytes, limit: int, now: int) -> Entries:
+    """The newest entries of a list, at most `limit`; fewer only if there are no more in `slots`.
+
+    `slots` begin with an entry, and end where the list ends. `now` is any position at or after the
+    newest entry, less than `SPAN` after it was appended.
+    """
+    if now < REPOST and limit <= WALKED_MAX:
+        walked = _walk(slots, limit)
+        if walked is not None:
+            return walked
+    positions, posts = decode(slots, now)
+    shown = positions[:limit].tolist()
+    return Entries(shown, shown if posts is positions else posts[:limit].tolist())
+
+
+def _walk(slots: bytes, limit: int) -> Entries | None:
+    """The same without numpy, which costs more than walking as far as a page goes.
+
+    None if an entry is out of order or there twice.
+    """
+    size = len(slots) // BYTES_PER_SLOT
+    reach = min(size, limit)
+    values = _unpackers[reach](slots[(size - reach) * BYTES_PER_SLOT :])
+    if not values:
+        return Entries((), ())
+    head_cut_off = reach < size and slots[(size - reach) * BYTES_PER_SLOT - 1] >> 7
+    if values[0] and values[-1] < REPOST and not head_cut_off and all(map(lt, values, values[1:])):
+        # Nearly every page: only posts, in order.
+        positions = values[::-1]
+        return Entries(positions, positions)
+    reach = min(size, 2 * limit)
+    values = _unpackers[reach](slots[(size - reach) * BYTES_PER_SLOT :])
+    found: list[int] = []
+    posts: list[int] = []
+    last = REPOST
+    at = reach
+    while at > 0 and len(found) < limit:
+        at -= 1
+        position = post = values[at]
+        if at and values[at - 1] >= REPOST:
+            at -= 1
+            position = values[at] & MASK
+            post = position - post if post != FAR else UNKNOWN
+        if position == 0:
+            continue
+        if position >= last:
+            return None
+        last = position
+        found.append(position)
+        posts.append(post)
+    return Entries(found, posts)
+
+
+def decode(slots: bytes, now: int) -> tuple[Positions, Positions]:
+    """All entries, newest first, each once; at most `TIMELINE_MAX`, graves counted and left out.
+
+    The posts' positions are the same array where there are no reposts.
+    """
+    values = np.frombuffer(slots, "<u4")
+    heads = values >= REPOST
+    if heads.any():
+        return _decode_reposts(values, heads, now)
+    positions = _whole(values.astype(np.int64), now)[::-1]
+    if _falls(positions):
+        positions = positions[:TIMELINE_MAX]
+        return positions, positions
+    kept = _newest_order(positions)
+    positions = positions[kept]
+    return positions, positions
+
+
+def _decode_reposts(
+    values: NDArray[np.uint32], heads: NDArray[np.bool_], now: int
+) -> tuple[Positions, Positions]:
+    starts = np.ones(len(values), bool)
+    starts[1:] = ~heads[:-1]
+    reposts = heads[starts]
+    positions = _whole((values[starts] & MASK).astype(np.int64), now)
+    posts = positions.copy()
+    # A head without the rest is the cut end of nothing that was ever written.
+    tails = values[~starts].astype(np.int64)
+    of_reposts = positions[reposts][: len(tails)] - tails
+    of_reposts[tails == FAR] = UNKNOWN
+    posts[np.flatnonzero(reposts)[: len(tails)]] = of_reposts
+    positions, posts = positions[::-1], posts[::-1]
+    if _falls(positions):
+        return positions[:TIMELINE_MAX], posts[:TIMELINE_MAX]
+    kept = _newest_order(positions)
+    return positions[kept], posts[kept]
+
+
+def merge(lists: Sequence[tuple[Positions, Positions]]) -> tuple[Positions, Positions]:
+    """The newest entries of several timelines, each entry once."""
+    if len(lists) == 1:
+        return lists[0]
+    positions = np.concatenate([entries[0] for entries in lists])
+    posts = np.concatenate([entries[1] for entries in lists])
+    positions, first = np.unique(positions, return_index=True)
+    kept = slice(None, -TIMELINE_MAX - 1, -1)
+    return positions[kept], posts[first[kept]]
+
+
+def brought_since(
+    entries: tuple[Positions, Positions], since: int, before_max: int
+) -> tuple[Positions, Positions]:
+    """What an account's own list brings a follower: all since the follow, and a few before it."""
+    positions, posts = entries
+    after = int(np.searchsorted(-positions, -since, side="left"))
+    return positions[: after + before_max], posts[: after + before_max]
+
+
+def _whole(low: Positions, now: int) -> Positions:
+    """Positions modulo 2**31 as the newest positions up to `now` that end like that."""
+    if now < REPOST:
+        return low
+    whole = now - ((now - low) & MASK)
+    whole[low == 0] = 0
+    return whole
+
+
+def _falls(positions: Positions) -> bool:
+    return bool((positions[:-1] > positions[1:]).all()) and (
+        len(positions) == 0 or bool(positions[-1])
+    )
+
+
+def _newest_order(positions: Positions) -> NDArray[np.intp]:
+    """Which to keep, in which order: the newest, each once, graves counted and left out.
+
+    A grave counts where it lies, since what it was cannot be told from it any more.
+    """
+    # Counted from the oldest on: a grave is as old as the newest that lies before it.
+    age = np.maximum.accumulate(positions[::-1])[::-1]
+    sort = np.where(positions == 0, age, positions)
+    order = np.lexsort((np.arange(len(positions)), positions == 0, -sort))
+    ordered = positions[order]
+    doubled = np.zeros(len(order), bool)
+    doubled[1:] = (ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)
+    order = order[~doubled][:TIMELINE_MAX]
+    kept: NDArray[np.intp] = order[positions[order] != 0]
+    return kept

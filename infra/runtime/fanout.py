@@ -1,0 +1,616 @@
+"""Pushes entries to the timelines that are kept: chunk by chunk, many posts in flight, in order.
+
+Each step names the position before it and is done by the store only if the partition is exactly
+there; so a refused step takes everything after it along, and what was refused is worked out again
+from where the store says it is. A worker that dies anywhere leaves a position that the next one
+goes on from. What it had pushed beyond that is pushed again, and readers see it once.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from infra.codec import partition_of
+from infra.packed_timeline import TIMELINE_MAX, encode_entries, encode_entry, represents
+from infra.ports import EventLog, Frame, LogUnavailable, Recorded
+from infra.runtime.audience import Audience, Audiences, Begun, audience_of
+from infra.tables import StoreUnavailable
+from infra.timelines import (
+    Bring,
+    EffectOf,
+    Gain,
+    Kept,
+    Keys,
+    Link,
+    Lose,
+    Members,
+    Outcome,
+    Part,
+    Refusal,
+    TimelineSources,
+    TimelineStore,
+    TimelinesUnavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+CHUNK_MAX = 1000
+HYSTERESIS = 0.9
+IN_FLIGHT_MAX = 32
+DONE_TOGETHER = 16
+SLICE_EVENTS = 2_000
+REORDER_SECONDS = 600.0
+RETRY_SECONDS = 0.2
+HELP_SECONDS = 5.0
+
+
+class _Refused(Exception):
+    """A step was refused, and with it all those after it."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`celebrities_from`: followers from which an account's entries are merged at read; below
+    nine tenths of it they are pushed again. Of a fan-out larger than `share_after` chunks the rest
+    is shared among all workers."""
+
+    celebrities_from: int = 10_000
+    chunk_max: int = CHUNK_MAX
+    share_after: int = 4
+
+    @property
+    def ordinary_below(self) -> float:
+        return self.celebrities_from * HYSTERESIS
+
+
+@dataclass
+class _Sent:
+    outcome: Awaitable[Outcome]
+    link: Link
+    keys: Members
+    audience: Audience | None = None
+    own_list_of: int = 0
+
+
+@dataclass
+class FanoutCounts:
+    """What has been done since the start."""
+
+    entries: int = 0
+    deliveries: int = 0
+    own_lists: int = 0
+    dropped: int = 0
+    refused: int = 0
+    promoted: int = 0
+    demoted: int = 0
+    shared: int = 0
+    helped: int = 0
+
+
+@dataclass
+class _Known:
+    """What this worker believes about the store: what was answered, and what is under way."""
+
+    epoch: str
+    applied: dict[int, int]
+    sent: dict[int, int]
+    celebrities: set[int]
+
+    @staticmethod
+    def of(kept: Kept) -> "_Known":
+        applied = dict(kept.applied)
+        return _Known(kept.epoch, applied, dict(applied), set(kept.celebrities))
+
+
+class TimelineFanout:
+    """A `FrameApplier` whose positions stand in the store, beside what they cover.
+
+    It runs behind the tables of the graph and the posts, and never holds them up: while the store
+    is away frames are only noted, and taken from the log when it is back.
+    """
+
+    name = "home_timelines"
+
+    def __init__(  # noqa: PLR0913
+        self,
+        store: TimelineStore,
+        tables: TimelineSources,
+        events: EventLog,
+        effect_of: EffectOf,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._tables = tables
+        self._events = events
+        self._effect_of = effect_of
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._kept = Audiences()
+        self._follower_counts: dict[int, tuple[int, int]] = {}
+        self._begun = Begun()
+        self._known: _Known | None = None
+        self._targets: dict[int, int] = {}
+        self._in_flight: deque[_Sent] = deque()
+        self._turn = asyncio.Lock()
+        self._catching_up = False
+        self._generation = -1
+        self._epoch = ""
+        self.counts = FanoutCounts()
+
+    # What a runner calls.
+
+    async def checkpoints(self) -> Mapping[int, int]:
+        """How far the store is; while it is away, how far the tables are: what is missing beyond
+        the store's positions is taken from the log."""
+        with contextlib.suppress(TimelinesUnavailable):
+            kept = await self._store.load()
+            if kept is not None:
+                return dict(kept.applied)
+        return await self._tables.checkpoints()
+
+    async def apply(self, frames: Sequence[Frame]) -> None:
+        """See `FrameApplier.apply`. Raises only when the tables or the log stay away."""
+        for frame in frames:
+            if frame.last > self._targets.get(frame.partition, 0):
+                self._targets[frame.partition] = frame.last
+        if self._catching_up or not self._store.reachable:
+            return
+        try:
+            await self._apply(frames)
+        except TimelinesUnavailable as error:
+            log.warning("fanout.store_away", error=str(error))
+
+    async def run(self) -> None:
+        """Until cancelled: catch up when the store comes back, and help with large fan-outs."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_up())
+            group.create_task(self._keep_helping())
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            if self._store.reachable and not self._knows_the_store():
+                try:
+                    await self.catch_up()
+                except (TimelinesUnavailable, StoreUnavailable, LogUnavailable) as error:
+                    log.warning("fanout.behind", error=str(error))
+
+    async def _keep_helping(self) -> None:
+        while True:
+            try:
+                if await self._store.wait_for_parts(HELP_SECONDS):
+                    while await self._store.help():
+                        self.counts.helped += 1
+            except TimelinesUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def catch_up(self) -> None:
+        """Bring the store to where frames or, before the first frame, the tables have got."""
+        if self._turn.locked():
+            return
+        if not self._targets:
+            self._targets = dict(await self._tables.checkpoints())
+        self._catching_up = True
+        try:
+            while frames := await self._missing():
+                await self._apply(frames)
+        finally:
+            self._catching_up = False
+
+    async def _missing(self) -> list[Frame]:
+        """Watermarks at the targets that have not been reached: whoever applies one finds a gap."""
+        async with self._turn:
+            applied = (await self._sync()).applied
+        return [
+            Frame(partition, target, target + 1, target)
+            for partition, target in self._targets.items()
+            if applied.get(partition, target) < target
+        ]
+
+    # Frames.
+
+    async def _apply(self, frames: Sequence[Frame]) -> None:
+        async with self._turn:
+            tries = 0
+            while True:
+                known = await self._sync()
+                try:
+                    for frame in frames:
+                        if frame.partition in known.applied:
+                            await self._apply_frame(known, frame)
+                    await self._drain()
+                    self._kept.shrink()
+                except _Refused:
+                    self.counts.refused += 1
+                    self._forget()
+                    tries += 1
+                    await asyncio.sleep(min(tries * tries * 1e-5, 0.1))
+                except BaseException:
+                    # What is under way is answered to nobody: ask the store where it is.
+                    self._forget()
+                    raise
+                else:
+                    return
+
+    async def _apply_frame(self, known: _Known, frame: Frame) -> None:
+        partition = frame.partition
+        if frame.last <= known.sent[partition]:
+            return
+        if frame.previous > known.sent[partition]:
+            await self._apply_slice(known, partition, frame.previous)
+        await self._apply_events(known, partition, frame.events, frame.last)
+
+    async def _apply_slice(self, known: _Known, partition: int, last: int) -> None:
+        """Take from the log what no frame brought."""
+        after = known.sent[partition]
+        log.info("fanout.gap_found", partition=partition, after=after, last=last)
+        if await self._events.head() < last:
+            raise LogUnavailable(f"the log ends before position {last}")
+        while after < last:
+            events = await self._events.read(after, SLICE_EVENTS)
+            end = min(events[-1].position if events else last, last)
+            ours = [e for e in events if e.position <= end and partition_of(e.event) == partition]
+            await self._apply_events(known, partition, ours, end)
+            after = end
+
+    async def _apply_events(
+        self, known: _Known, partition: int, events: Sequence[Recorded], last: int
+    ) -> None:
+        start = known.sent[partition]
+        effects = [
+            effect
+            for recorded in events
+            if recorded.position > start and (effect := self._effect_of(recorded)) is not None
+        ]
+        brought = {effect.author_id for effect in effects if isinstance(effect, Bring)}
+        await self._fetch(known, partition, start, brought)
+        changed: set[int] = set()
+        for effect in effects:
+            if not isinstance(effect, Bring):
+                self._change(effect)
+                changed.add(effect.follower_id)
+                continue
+            if changed:
+                await self._drop(known, partition, changed, effect.position - 1)
+                changed = set()
+            await self._bring(known, partition, effect)
+        if known.sent[partition] < last:
+            await self._drop(known, partition, changed, last)
+
+    async def _fetch(
+        self, known: _Known, partition: int, position: int, author_ids: set[int]
+    ) -> None:
+        """Have the audiences of these authors as of a position, or a later one in this partition.
+
+        A later one is as good: whoever came or went between has the timeline dropped by the event
+        that did it, which is still to come.
+        """
+        missing = [a for a in author_ids if a not in self._kept and a not in known.celebrities]
+        if not missing:
+            return
+        limit = self._limits.celebrities_from
+        for start in range(0, len(missing), CHUNK_MAX):
+            part = missing[start : start + CHUNK_MAX]
+            found = await self._tables.followers(partition, position, part, limit)
+            for author_id in part:
+                followers = found.get(author_id, _NOBODY)
+                # So many that there may be more: looked at again when the author's entry comes.
+                if len(followers) < limit:
+                    self._kept.keep(author_id, audience_of(author_id, followers, position))
+
+    def _change(self, effect: Gain | Lose) -> None:
+        author_id, follower_id, position = effect
+        gains = isinstance(effect, Gain)
+        audience = self._kept.get(author_id)
+        if audience is not None:
+            (audience.add if gains else audience.remove)(follower_id, position)
+        counted = self._follower_counts.get(author_id)
+        if counted is not None and position > counted[1]:
+            self._follower_counts[author_id] = (counted[0] + (1 if gains else -1), position)
+
+    # Entries.
+
+    async def _bring(self, known: _Known, partition: int, effect: Bring) -> None:
+        author_id = effect.author_id
+        if author_id in known.celebrities:
+            if not await self._is_ordinary_again(partition, effect):
+                await self._push_own(known, partition, effect)
+                return
+            await self._demote(known, partition, effect)
+        audience = await self._audience(partition, effect)
+        if audience is None or audience.followers >= self._limits.celebrities_from:
+            await self._promote(known, partition, effect)
+            return
+        self.counts.entries += 1
+        parts = await self._parts(audience)
+        if len(parts) > 1:
+            await self._push_parts(known, partition, effect, audience, parts)
+            return
+        entry = encode_entry(effect.position, effect.post_position)
+        link = self._link(known, partition, effect.position)
+        keys = parts[0] if parts else _NO_KEYS
+        outcome = self._store.push(link, effect.position, entry, keys)
+        await self._send(_Sent(outcome, link, keys.members, audience))
+
+    async def _audience(self, partition: int, effect: Bring) -> Audience | None:
+        """Whom the entry is for; None where those are too many to be pushed to."""
+        author_id, before = effect.author_id, effect.position - 1
+        audience = self._kept.use(author_id)
+        if audience is None:
+            limit = self._limits.celebrities_from
+            followers = (await self._tables.followers(partition, before, [author_id], limit)).get(
+                author_id, _NOBODY
+            )
+            if len(followers) >= limit:
+                return None
+            audience = audience_of(author_id, followers, before)
+            self._kept.keep(author_id, audience)
+        return audience
+
+    async def _parts(self, audience: Audience) -> Sequence[Keys]:
+        """The timelines to push to, those of the latest readers first, by the chunk."""
+        begun = self._begun
+        if audience.parts is not None and audience.seen < begun.count:
+            new = begun.since(audience.seen)
+            if new is None or any(member in audience for member in new):
+                audience.parts = None
+            audience.seen = begun.count
+        chunk = self._limits.chunk_max
+        if (
+            audience.parts is not None
+            and len(audience.parts) > 1
+            and self._clock() - audience.ordered_at > REORDER_SECONDS
+        ):
+            audience.parts = None
+        if audience.parts is None:
+            having = begun.members
+            listed = [member for member in audience.members.tolist() if member in having]
+            members = np.array(listed, np.int64)
+            if len(members) > chunk:
+                members = await self._store.latest_first(members)
+            audience.parts = [
+                self._store.keys(members[start : start + chunk])
+                for start in range(0, len(members), chunk)
+            ]
+            audience.seen, audience.ordered_at = begun.count, self._clock()
+        return audience.parts
+
+    async def _push_parts(
+        self,
+        known: _Known,
+        partition: int,
+        effect: Bring,
+        audience: Audience,
+        parts: Sequence[Keys],
+    ) -> None:
+        """A fan-out of several chunks. The position is stored when all are done, and it has
+        reached every timeline that was begun until then."""
+        entry = encode_entry(effect.position, effect.post_position)
+        own = max(1, self._limits.share_after)
+        link = self._link(known, partition, None)
+        for keys in parts[:own]:
+            outcome = self._store.push(link, effect.position, entry, keys)
+            await self._send(_Sent(outcome, link, keys.members, audience))
+        if len(parts) > own:
+            # What is shared is done only where the partition is, so get there first.
+            await self._drain()
+            shared = [Part(link, effect.position, entry, keys.members) for keys in parts[own:]]
+            await self._store.share(shared)
+            self.counts.shared += len(shared)
+            while await self._store.help():
+                pass
+            self.counts.deliveries += sum(len(part.members) for part in shared)
+        await self._drain()
+        while True:
+            final = self._link(known, partition, effect.position)
+            done = await self._store.push(final, effect.position, entry, _NO_KEYS)
+            if not isinstance(done, Refusal):
+                known.applied[partition] = known.sent[partition] = effect.position
+                return
+            if done is Refusal.MOVED:
+                raise _Refused
+            count = self._begun.count
+            await self._hear_of_begun()
+            new = self._begun.since(count)
+            late = audience.members if new is None else np.array(new, np.int64)
+            late = np.intersect1d(late, audience.members)
+            for start in range(0, len(late), CHUNK_MAX):
+                keys = self._store.keys(late[start : start + CHUNK_MAX])
+                outcome = self._store.push(link, effect.position, entry, keys)
+                await self._send(_Sent(outcome, link, keys.members, audience))
+            await self._drain()
+
+    async def _drop(self, known: _Known, partition: int, changed: set[int], position: int) -> None:
+        """Drop the timelines of these members, and be at a position."""
+        listed = list(changed & self._begun.members)
+        self.counts.dropped += len(listed)
+        # Where nobody's follows changed, timelines not heard of yet are none the worse.
+        begun = self._begun.count if changed else None
+        while True:
+            part, listed = listed[:CHUNK_MAX], listed[CHUNK_MAX:]
+            reached = None if listed else position
+            link = Link(partition, known.sent[partition], reached, begun)
+            outcome = self._store.drop(link, part)
+            await self._send(_Sent(outcome, link, np.array(part, np.int64)))
+            if not listed:
+                return
+
+    # Celebrities.
+
+    async def _push_own(self, known: _Known, partition: int, effect: Bring) -> None:
+        entry = encode_entry(effect.position, effect.post_position)
+        link = self._link(known, partition, effect.position)
+        outcome = self._store.push_own(link, effect.position, entry, effect.author_id)
+        self.counts.own_lists += 1
+        await self._send(_Sent(outcome, link, _NOBODY, own_list_of=effect.author_id))
+
+    async def _promote(self, known: _Known, partition: int, effect: Bring) -> None:
+        """From this entry on the author has a list of its own; it holds what came before, too."""
+        author_id, position = effect.author_id, effect.position
+        slots = await self._own_list(partition, position, author_id)
+        link = self._link(known, partition, position)
+        outcome = self._store.promote(link, position, slots, author_id)
+        known.celebrities.add(author_id)
+        self._kept.forget(author_id)
+        self.counts.promoted += 1
+        log.info("fanout.promoted", author_id=author_id, position=position)
+        await self._send(_Sent(outcome, link, _NOBODY))
+
+    async def _own_list(self, partition: int, position: int, author_id: int) -> bytes:
+        entries = await self._tables.entries(partition, position, author_id, TIMELINE_MAX)
+        return encode_entries(
+            (entry.position, entry.post_position)
+            for entry in entries
+            if represents(position, entry.position)
+        )
+
+    async def _is_ordinary_again(self, partition: int, effect: Bring) -> bool:
+        author_id = effect.author_id
+        counted = self._follower_counts.get(author_id)
+        if counted is None:
+            before = effect.position - 1
+            count = await self._tables.follower_count(partition, before, author_id)
+            counted = (count, before)
+            self._follower_counts[author_id] = counted
+        return counted[0] < self._limits.ordinary_below
+
+    async def _demote(self, known: _Known, partition: int, effect: Bring) -> None:
+        """Before this entry: followers' timelines lack what was in the own list, so they go."""
+        author_id, before = effect.author_id, effect.position - 1
+        limit = self._limits.celebrities_from
+        found = await self._tables.followers(partition, before, [author_id], limit)
+        audience = audience_of(author_id, found.get(author_id, _NOBODY), before)
+        link = Link(partition, known.sent[partition], None, self._begun.count)
+        members = [m for m in audience.members.tolist() if m in self._begun.members]
+        for start in range(0, len(members), CHUNK_MAX):
+            part = members[start : start + CHUNK_MAX]
+            outcome = self._store.drop(link, part)
+            await self._send(_Sent(outcome, link, np.array(part, np.int64)))
+        outcome = self._store.demote(link, author_id)
+        known.celebrities.discard(author_id)
+        self._follower_counts.pop(author_id, None)
+        self._kept.keep(author_id, audience)
+        self.counts.demoted += 1
+        log.info("fanout.demoted", author_id=author_id, position=effect.position)
+        await self._send(_Sent(outcome, link, _NOBODY))
+
+    # Steps.
+
+    def _link(self, known: _Known, partition: int, position: int | None) -> Link:
+        """The next step of a partition; it takes the partition to `position` once it is sent."""
+        begun = None if position is None else self._begun.count
+        return Link(partition, known.sent[partition], position, begun)
+
+    async def _send(self, sent: _Sent) -> None:
+        known = self._known
+        if known is None:
+            raise _Refused
+        if sent.link.position is not None:
+            known.sent[sent.link.partition] = sent.link.position
+        self._in_flight.append(sent)
+        if len(self._in_flight) >= IN_FLIGHT_MAX:
+            # The next are sent while the rest of these are being done.
+            for _ in range(DONE_TOGETHER):
+                await self._confirm(known, self._in_flight.popleft())
+
+    async def _drain(self) -> None:
+        """Wait for all that is under way."""
+        while self._in_flight:
+            known = self._known
+            if known is None:
+                raise _Refused
+            await self._confirm(known, self._in_flight.popleft())
+
+    async def _confirm(self, known: _Known, sent: _Sent) -> None:
+        """Raises `_Refused`: then all that is under way is forgotten, and the store asked anew."""
+        outcome = await sent.outcome
+        if isinstance(outcome, Refusal):
+            raise _Refused
+        link, keys = sent.link, sent.keys
+        if link.position is not None:
+            known.applied[link.partition] = link.position
+        if sent.audience is None:
+            # Dropped: pushed to again only once begun again, and that is heard of later.
+            self._begun.members.difference_update(keys.tolist())
+        else:
+            self.counts.deliveries += len(keys) - len(outcome)
+        if outcome:
+            await self._lost(known, sent, outcome)
+
+    async def _lost(self, known: _Known, sent: _Sent, places: Sequence[int]) -> None:
+        """There was nothing under these keys."""
+        if sent.own_list_of:
+            await self._restore_own_list(known, sent.link.partition, sent.own_list_of)
+            return
+        self._begun.members.difference_update(sent.keys[list(places)].tolist())
+        if sent.audience is not None:
+            sent.audience.parts = None
+
+    async def _restore_own_list(self, known: _Known, partition: int, author_id: int) -> None:
+        """Readers see that it is missing, and do without until it is back."""
+        log.warning("fanout.own_list_lost", author_id=author_id)
+        position = known.sent[partition]
+        slots = await self._own_list(partition, position, author_id)
+        link = Link(partition, position, None, None)
+        outcome = self._store.promote(link, position, slots, author_id)
+        await self._send(_Sent(outcome, link, _NOBODY))
+
+    # Knowing the store.
+
+    def _knows_the_store(self) -> bool:
+        return self._known is not None and self._generation == self._store.generation
+
+    async def _sync(self) -> _Known:
+        """What the store holds; adopts an empty one, as of where the tables are."""
+        if self._known is not None and self._knows_the_store():
+            return self._known
+        self._forget()
+        generation = self._store.generation
+        is_new = generation != self._generation
+        kept = await self._store.load()
+        if kept is None or (is_new and await self._is_beyond_the_log(kept)):
+            await self._store.adopt(kept.epoch if kept else "", await self._tables.checkpoints())
+            log.info("fanout.started_anew")
+            kept = await self._store.load()
+            if kept is None:
+                raise TimelinesUnavailable("the store does not keep anything")
+        if is_new or kept.epoch != self._epoch:
+            # Another store, or an earlier state of it: what was learnt from it is worth nothing.
+            self._kept.clear()
+            self._follower_counts.clear()
+            self._begun.start(kept.begun, await self._store.everybody())
+        elif kept.begun != self._begun.count:
+            await self._hear_of_begun()
+        self._generation, self._epoch = generation, kept.epoch
+        self._known = _Known.of(kept)
+        return self._known
+
+    async def _hear_of_begun(self) -> None:
+        count, members = await self._store.begun_after(self._begun.count)
+        if members is None:
+            # Count first, then everybody: whoever begins meanwhile is heard of once more.
+            self._begun.start(count, await self._store.everybody())
+            for audience in self._kept:
+                audience.parts = None
+        else:
+            self._begun.add(count, members)
+
+    async def _is_beyond_the_log(self, kept: Kept) -> bool:
+        """Whether the log lost its end since: then the store shows what never happened."""
+        return max(kept.applied.values()) > await self._events.head()
+
+    def _forget(self) -> None:
+        self._known = None
+        self._in_flight.clear()
+
+
+_NOBODY: Members = np.empty(0, np.int64)
+_NO_KEYS = Keys(_NOBODY, b"")
