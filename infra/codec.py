@@ -20,7 +20,7 @@ SOCIAL_PARTITIONS = range(PARTITIONS_PER_HALF)
 COMMERCE_PARTITIONS = range(PARTITIONS_PER_HALF, 2 * PARTITIONS_PER_HALF)
 
 
-class Envelope(Struct, frozen=True, array_like=True):
+class Envelope(Struct, frozen=True, array_like=True, gc=False):
     """What the log keeps in an event's `state` column; fields are only ever added at the end."""
 
     recorded_at: datetime
@@ -29,7 +29,7 @@ class Envelope(Struct, frozen=True, array_like=True):
     event: AnyEvent | OldEvent
 
 
-class Line(Struct, frozen=True, array_like=True):
+class Line(Struct, frozen=True, array_like=True, gc=False):
     """A stored row as it stands in the log and in a Kafka frame."""
 
     position: int
@@ -70,11 +70,14 @@ def decode_state(position: int, stream: str, version: int, state: bytes) -> Reco
     Raises `msgspec.DecodeError` if it cannot be read.
     """
     envelope = _decode_envelope(state)
+    event: Any = envelope.event
+    if type(event) in UPCASTS:
+        event = upcast(event)
     return Recorded(
         stream=stream,
         version=version,
         recorded_at=envelope.recorded_at,
-        event=upcast(envelope.event),
+        event=event,
         correlation_id=envelope.correlation_id,
         causation_id=envelope.causation_id,
         position=position,

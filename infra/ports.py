@@ -15,7 +15,7 @@ OPEN = 2**63 - 1
 """The `until` of a row that still holds."""
 
 
-class Recorded(Struct, frozen=True, kw_only=True):
+class Recorded(Struct, frozen=True, kw_only=True, gc=False):
     """An event and its place: the envelope keeps ids, versions and time out of the facts.
 
     `version` counts from 1 in its stream; `position` is 0 until the log has assigned one.
@@ -240,12 +240,22 @@ class Progress(Protocol):
         """Set an event aside for an operator. Harmless when repeated."""
         ...
 
+    async def settle(
+        self, process: str, position: int, status: "Settled", *, error: str = "", why: str = ""
+    ) -> None:
+        """Say what became of an event that was set aside, after one attempt more if any."""
+        ...
+
+
+Settled = Literal["parked", "retried", "discarded"]
+
 
 class Parked(Struct, frozen=True, kw_only=True):
     """An event that a process could not react to: `state` as the log holds it."""
 
     position: int
     stream: str
+    version: int
     tag: str
     key: str
     partition: int

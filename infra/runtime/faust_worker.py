@@ -13,7 +13,7 @@ from mode import CrashingSupervisor
 from structlog.stdlib import get_logger
 
 MESSAGES_MAX = 500
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.01
 BYTES_MAX = 4_000_000
 
 log = get_logger(__name__)
@@ -38,6 +38,7 @@ def build_worker(group: str, bootstrap: str, topics: Sequence[str], apply: Apply
         topic_disable_leader=True,
         web_enabled=False,
         stream_buffer_maxsize=MESSAGES_MAX,
+        consumer_max_fetch_size=BYTES_MAX,
     )
     topic = app.topic(*topics, value_type=bytes, value_serializer="raw", internal=False)
 
