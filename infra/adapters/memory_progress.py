@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from infra.ports import Parked
+from infra.ports import Parked, Settled
 
 
 class MemoryProgress:
     def __init__(self) -> None:
         self._checkpoints: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self.parked: dict[tuple[str, int], Parked] = {}
+        self.settled: dict[tuple[str, int], tuple[Settled, str, str]] = {}
 
     async def checkpoints(self, process: str) -> Mapping[int, int]:
         return dict(self._checkpoints[process])
@@ -21,3 +22,8 @@ class MemoryProgress:
 
     async def park(self, process: str, parked: Parked) -> None:
         self.parked.setdefault((process, parked.position), parked)
+
+    async def settle(
+        self, process: str, position: int, status: Settled, *, error: str = "", why: str = ""
+    ) -> None:
+        self.settled[process, position] = (status, error, why)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from infra.adapters.pools import Pool
-from infra.ports import Parked
+from infra.ports import Parked, Settled
 
 BUILD = 0
 """Processes have no tables of their own, and so no builds of them."""
@@ -21,9 +21,15 @@ ADVANCE = """
 """
 PARK = """
     INSERT INTO public.dead_letters (projection, build, key, partition, position, stream, tag,
-        state, error, trace, attempts, status)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'parked')
+        state, error, trace, attempts, version, status)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'parked')
     ON CONFLICT (projection, build, position) DO NOTHING
+"""
+SETTLE = """
+    UPDATE public.dead_letters
+    SET status = %s, error = %s, why = %s,
+        attempts = attempts + CASE WHEN %s THEN 0 ELSE 1 END
+    WHERE projection = %s AND build = %s AND position = %s
 """
 
 
@@ -59,5 +65,12 @@ class PostgresProgress:
             parked.error,
             parked.trace,
             parked.attempts,
+            parked.version,
         )
         await self._pool.rows(PARK, [process, BUILD, *columns])
+
+    async def settle(
+        self, process: str, position: int, status: Settled, *, error: str = "", why: str = ""
+    ) -> None:
+        given_up = status == "discarded"
+        await self._pool.rows(SETTLE, [status, error, why, given_up, process, BUILD, position])

@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.codec import Line, decode_lines, person_of
+from infra.composition.projection_worker import PROCESSES, erasing
 from infra.composition.settings import Settings
-from infra.runtime.dead_letters import DeadLetters, Outcome
+from infra.runtime.dead_letters import DeadLetters, Outcome, require_set_aside
 from infra.runtime.event_documents import data_of, document
+from infra.runtime.react import ProcessRunner
 from infra.tables import DeadLetter
 from projections import SOCIAL
 
@@ -19,6 +22,7 @@ from projections import SOCIAL
 class Opened:
     letters: DeadLetters
     keyring: PostgresKeyring
+    settings: Settings
 
     async def list(self) -> list[dict[str, Any]]:
         return [summary(letter) for letter in await self.letters.list()]
@@ -36,10 +40,30 @@ class Opened:
         return {**summary(letter), "event": event, "trace": letter.trace}
 
     async def retry(self, letter_id: int) -> dict[str, Any]:
-        return outcome(await self.letters.retry(letter_id))
+        letter = await self.letters.show(letter_id)
+        if letter.projection not in PROCESSES:
+            return outcome(await self.letters.retry(letter_id))
+        require_set_aside(letter)
+        async with self._process() as process:
+            row = Line(letter.position, letter.stream, letter.version, letter.state)
+            error = await process.retry(row)
+        return outcome(Outcome(letter.key, not error, bool(error), error))
 
     async def discard(self, letter_id: int, why: str) -> dict[str, Any]:
-        return outcome(await self.letters.discard(letter_id, why))
+        letter = await self.letters.show(letter_id)
+        if letter.projection not in PROCESSES:
+            return outcome(await self.letters.discard(letter_id, why))
+        require_set_aside(letter)
+        async with self._process() as process:
+            await process.discard(letter.position, why)
+        return outcome(Outcome(letter.key, 0, 0))
+
+    @contextlib.asynccontextmanager
+    async def _process(self) -> AsyncIterator[ProcessRunner]:
+        async with contextlib.AsyncExitStack() as stack:
+            log = await PostgresEventLog.open(self.settings.postgres_url)
+            stack.push_async_callback(log.close)
+            yield await erasing(self.settings, log, stack)
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +74,7 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
         stack.push_async_callback(store.close)
         keyring = await PostgresKeyring.connect(settings.postgres_url)
         stack.push_async_callback(keyring.close)
-        yield Opened(DeadLetters(projections, store), keyring)
+        yield Opened(DeadLetters(projections, store), keyring, settings)
 
 
 def summary(letter: DeadLetter) -> dict[str, Any]:

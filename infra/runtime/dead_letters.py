@@ -22,6 +22,12 @@ class NotSetAside(Exception):
     """The letter was retried or discarded before."""
 
 
+def require_set_aside(letter: DeadLetter) -> None:
+    """Raises `NotSetAside`."""
+    if letter.status not in ("parked", "waiting"):
+        raise NotSetAside(f"letter {letter.id} is {letter.status}")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a key: how many of its letters were applied, and how many are still aside."""
@@ -71,8 +77,7 @@ class DeadLetters:
 
     async def _set_aside(self, letter_id: int) -> DeadLetter:
         letter = await self.show(letter_id)
-        if letter.status not in ("parked", "waiting"):
-            raise NotSetAside(f"letter {letter_id} is {letter.status}")
+        require_set_aside(letter)
         return letter
 
     async def _release(self, transaction: TableTransaction, chosen: DeadLetter) -> Outcome:

@@ -13,8 +13,24 @@ from dataclasses import dataclass
 import structlog
 
 from domain.shared.message import Command
-from infra.codec import SOCIAL_PARTITIONS, encode_state, ordering_key, stored_tag
-from infra.ports import Frame, LogUnavailable, Parked, Progress, Recorded, StreamMoved, Unreadable
+from infra.codec import (
+    SOCIAL_PARTITIONS,
+    Line,
+    decode_lines,
+    encode_state,
+    ordering_key,
+    stored_tag,
+)
+from infra.ports import (
+    Frame,
+    LogUnavailable,
+    Parked,
+    Progress,
+    Recorded,
+    Settled,
+    StreamMoved,
+    Unreadable,
+)
 from infra.runtime.execute import Context, Execute
 from infra.runtime.frames import LogLines, frames_between
 
@@ -91,6 +107,24 @@ class ProcessRunner:
                 await self._catch_up(frame.partition, frame.previous)
             await self._take(frame)
         self._start_saving()
+
+    async def retry(self, row: Line) -> str:
+        """React once more to an event that was set aside; answers what is still wrong with it."""
+        events, unreadable = decode_lines((row,))
+        error = unreadable[0].error if unreadable else ""
+        try:
+            for recorded in events:
+                await self._process.react(recorded)
+        except Exception as raised:
+            # Whatever it is, the operator who asked is told, and may try again.
+            error = repr(causes(raised)[0])
+        status: Settled = "parked" if error else "retried"
+        await self._progress.settle(self.name, row.position, status, error=error)
+        return error
+
+    async def discard(self, position: int, why: str) -> None:
+        """Give an event up that was set aside."""
+        await self._progress.settle(self.name, position, "discarded", why=why)
 
     async def idle(self) -> None:
         """Wait until everything taken in has been reacted to, and that is stored."""
@@ -183,6 +217,7 @@ class ProcessRunner:
         parked = Parked(
             position=recorded.position,
             stream=recorded.stream,
+            version=recorded.version,
             tag=stored_tag(recorded),
             key=ordering_key(recorded.event),
             partition=partition,
@@ -245,6 +280,7 @@ def parked_row(row: Unreadable) -> Parked:
     return Parked(
         position=row.position,
         stream=row.stream,
+        version=row.version,
         tag=row.tag,
         key=row.key,
         partition=row.partition,

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
 from domain.deciders import DECIDERS
 from domain.shared.identifiers import id_number, id_text
 from domain.shared.message import Command
 from domain.social.engagement.commands import LikePost, RepostPost
 from domain.social.member.commands import RegisterMember, erasure, registration
+from domain.social.member.events import MemberErased
 from domain.social.post.commands import PublishPost, SeenPost
 from domain.social.post.events import PostPublished
 from domain.social.relation.commands import FollowMember
@@ -25,10 +27,15 @@ from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.member_traces import PostgresMemberTraces
 from infra.adapters.migrations import migrate
 from infra.adapters.process_progress import PostgresProgress
+from infra.codec import partition_of
+from infra.composition import dead_letters
 from infra.composition.projection_worker import serve
 from infra.composition.settings import Settings
-from infra.ports import Parked, Trace
+from infra.ports import Frame, Parked, Recorded, Trace
+from infra.runtime import react
+from infra.runtime.dead_letters import NotSetAside
 from infra.runtime.execute import Executor
+from infra.runtime.react import Process, ProcessRunner
 
 TRACES_EACH = 600
 """Of every kind: own posts, follows in both directions, likes, reposts."""
@@ -155,6 +162,7 @@ async def test_progress_never_goes_back_and_parks_an_event_once(system: System) 
     parked = Parked(
         position=7,
         stream=f"member:{ANN}",
+        version=2,
         tag="member.erased.v1",
         key=ANN,
         partition=0,
@@ -170,6 +178,39 @@ async def test_progress_never_goes_back_and_parks_an_event_once(system: System) 
             "SELECT projection, position, key, state, error, attempts, status FROM dead_letters"
         )
         assert await rows.fetchall() == [("erasure", 7, ANN, b"\x00\xff", "poison", 5, "parked")]
+
+
+async def test_an_operator_sees_what_the_process_set_aside_and_gives_it_up(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(react, "BACKOFF_SECONDS", 0.001)
+    runner = ProcessRunner(
+        Process("erasure", frozenset({MemberErased}), poisoned), system.log, system.progress
+    )
+    erased = Recorded(
+        stream=f"member:{ANN}",
+        version=2,
+        recorded_at=datetime.now(UTC),
+        event=MemberErased(member_id=ANN),
+        position=1,
+    )
+    for position in (1, 2):
+        recorded = replace(erased, position=position)
+        await runner.apply([Frame(partition_of(erased.event), 0, 1, position, [recorded])])
+    await runner.idle()
+    async with dead_letters.opened(Settings(postgres_url=system.url)) as operator:
+        first, second = [letter["id"] for letter in await operator.list()]
+        assert (await operator.discard(first, "a test"))["remaining"] == 0
+        shown = await operator.show(second)
+        assert shown["event"]["data"] == {"memberId": ANN}
+        with pytest.raises(NotSetAside):
+            await operator.retry(first)
+        statuses = [letter["status"] for letter in await operator.list()]
+        assert statuses == ["discarded", "parked"]
+
+
+async def poisoned(_recorded: Recorded) -> None:
+    raise RuntimeError("poison")
 
 
 async def test_where_there_are_no_tables_yet_nothing_is_complete(system: System) -> None:

@@ -214,3 +214,18 @@ async def test_a_pure_reaction_becomes_commands_that_name_their_cause() -> None:
     await commanding(unfollow, execute)(followed(7))
     command = UnfollowMember(follower_id="m7", followee_id="bob")
     assert asked == [(command, Context(causation_id="7"))]
+
+
+async def test_an_event_set_aside_can_be_reacted_to_once_more(watched: Watched) -> None:
+    watched.failures[3] = [RuntimeError("still")]
+    runner = watched.runner()
+    (row,) = StoredRows([3]).lines
+    assert await runner.retry(row) == "RuntimeError('still')"
+    assert watched.progress.settled["watched", 3] == ("parked", "RuntimeError('still')", "")
+    assert await runner.retry(row) == ""
+    assert watched.progress.settled["watched", 3] == ("retried", "", "")
+
+
+async def test_an_event_set_aside_can_be_given_up_with_a_reason(watched: Watched) -> None:
+    await watched.runner().discard(3, "a test event")
+    assert watched.progress.settled["watched", 3] == ("discarded", "", "a test event")
