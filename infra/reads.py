@@ -233,6 +233,10 @@ class Reads(Protocol):
         self, member_id: int, at: int, before: int, limit: int
     ) -> Sequence[Edge]: ...
 
+    async def brought(self, member_id: int, post_ids: Collection[int]) -> Mapping[int, int]:
+        """By post position, the newest entry that brings a post to a member's timeline now."""
+        ...
+
     async def ways(self, member_id: int, post_id: int, position: int) -> Sequence[Way]:
         """All entries of a post by accounts whom the member followed at a position, or own."""
         ...

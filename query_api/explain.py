@@ -112,7 +112,7 @@ def routes(context: Context) -> list[Route]:
         number = post_number(request)
         item = (await context.items.by_id([number])).get(number)
         hides = await context.reads.hides_of(viewer.number)
-        if item is None or blocked_by(item.author.id, viewer, hides):
+        if item is None or blocked_by(item.author_id, viewer, hides):
             raise not_found("post")
         found = await explanation(context, viewer, item, hides)
         return Response(msgspec.json.encode(found), media_type="application/json")
@@ -165,7 +165,7 @@ def sources(ways: Sequence[Way], pulled: Pulled, viewer: Viewer) -> list[Source]
 
 
 def filters(item: Item, found: Sequence[Source], pulled: Pulled, hides: Hides) -> list[Filter]:
-    author = item.author.id
+    author = item.author_id
     returned = [source for source in found if not source.taken_back]
     outside = bool(returned) and not any(source.among_newest for source in returned)
     full = len(pulled.entries) == TIMELINE_MAX

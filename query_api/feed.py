@@ -6,7 +6,7 @@ shown because somebody reposted them, since an older entry may bring them again.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -20,12 +20,12 @@ from infra.http.lists import LIMIT_DEFAULT, choice_of, limit_of
 from infra.http.openapi import Operation, Parameter
 from query_api import past
 from query_api.context import Context, Headers
-from query_api.items import Repost
+from query_api.items import Shown
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
-from query_api.pipeline import Shown, page_of, rank
+from query_api.pipeline import Selection, Since, later_page_of, page_of, rank
 from query_api.present import post_page
 from query_api.shapes import FeedPage
-from query_api.skeletons import Place, Skeletons
+from query_api.skeletons import Place, Skeleton, Skeletons
 from query_api.viewers import Viewer
 
 MODES = ("ranked", "latest")
@@ -63,11 +63,7 @@ class Bookmark:
         """The bookmark after a page. A post that stands above its last entry cannot come again."""
         last = entries[-1]
         served = {post for post in self.served if post < last}
-        served.update(
-            found.item.position
-            for found, entry in zip(shown, entries, strict=True)
-            if isinstance(found, Repost) and found.item.position < last
-        )
+        served.update(found.post_position for found in shown if found.post_position < last)
         return Bookmark(self.position, last, sorted(served))
 
 
@@ -190,14 +186,10 @@ class Feed:
             skeleton = await self._skeletons.below(viewer, place)
         found_at = time.perf_counter() if timed else 0.0
         # One more than is shown tells whether there is a next page.
-        count = wanted.limit + 1
-        served = bookmark.served if bookmark is not None else ()
-        selection = await page_of(rank(skeleton.candidates), context.items, viewer, count, served)
-        while len(selection.shown) < count and skeleton.rest is not None:
+        selection = await self._selection(skeleton, viewer, wanted.limit + 1, bookmark)
+        while len(selection.shown) <= wanted.limit and skeleton.rest is not None:
             skeleton = await skeleton.rest()
-            selection = await page_of(
-                rank(skeleton.candidates), context.items, viewer, count, served
-            )
+            selection = await self._selection(skeleton, viewer, wanted.limit + 1, bookmark)
         shown, entries = selection.shown[: wanted.limit], selection.entries[: wanted.limit]
         if not viewer.complete:
             await context.viewers.know(viewer, [found.post_id for found in shown])
@@ -215,6 +207,20 @@ class Feed:
             stages.hydrate(hydrated_at - found_at)
             stages.present(time.perf_counter() - hydrated_at)
         return body
+
+    async def _selection(
+        self, skeleton: Skeleton, viewer: Viewer, count: int, bookmark: Bookmark | None
+    ) -> Selection:
+        candidates, items = rank(skeleton.candidates), self._context.items
+        if bookmark is None:
+            return await page_of(candidates, items, viewer, count)
+        since = Since(bookmark.position, bookmark.served, skeleton.left)
+        return await later_page_of(
+            candidates, items, viewer, count, since=since, brought=self._brought
+        )
+
+    async def _brought(self, viewer: Viewer, post_ids: Collection[int]) -> Mapping[int, int]:
+        return await self._context.reads.brought(viewer.number, post_ids)
 
     async def _past(self, viewer: Viewer, wanted: Asked) -> bytes:
         """The timeline as of a position: everything is known, so the cursor is only a place."""

@@ -6,7 +6,6 @@ themselves, so that a repost knows that its post has changed, and a post that it
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -15,7 +14,7 @@ from msgspec import UNSET
 
 from domain.shared.identifiers import id_text
 from infra.ports import OPEN, Keyring
-from infra.reads import Cards, MemberRow, PostRow, Reads
+from infra.reads import Cards, MemberRow, PostRow, Reads, RepostRow
 from query_api.generations import Generations
 from query_api.shapes import AuthorCard, FeedItem, ProductCard
 
@@ -54,39 +53,41 @@ class NoProducts:
 
 
 class Author:
-    __slots__ = ("__weakref__", "card", "fragment", "id", "stale")
+    """An account as cards show it, and what is cached that shows it: posts and reposts."""
+
+    __slots__ = ("__weakref__", "card", "entries", "fragment", "id", "post_ids")
 
     def __init__(self, number: int, card: AuthorCard) -> None:
         self.id = number
         self.card = card
         self.fragment = msgspec.json.encode(card)
-        self.stale = False
+        self.post_ids: set[int] = set()
+        self.entries: set[int] = set()
 
 
 class Item:
-    """A post. `plain` is its JSON for a reader who neither likes nor has reposted it.
+    """A post as an entry of timelines: its author brings it.
 
-    `answers` tells a reply. `stands` is False once it is deleted, or its author's key destroyed.
+    `plain` is its JSON for a reader who neither likes nor has reposted it. `stands` is False once
+    it is deleted, or its author's key destroyed. `answers` tells a reply. `entries` are those
+    reposts of it that are cached.
     """
 
     __slots__ = (
-        "__weakref__", "answers", "author", "plain", "position", "post_id", "product_ids", "stale",
-        "stands",
+        "__weakref__", "answers", "author", "author_id", "bringer_id", "entries", "plain",
+        "post_id", "post_position", "post_stands", "product_ids", "stands",
     )  # fmt: skip
 
     def __init__(self, row: PostRow, author: Author, plain: bytes, *, stands: bool) -> None:
-        self.position = row.position
+        self.post_position = row.position
         self.post_id = row.post_id
         self.answers = row.reply_to is not None
         self.product_ids = tuple(row.product_ids)
         self.author = author
+        self.author_id = self.bringer_id = author.id
         self.plain = plain
-        self.stands = stands
-        self.stale = False
-
-    @property
-    def current(self) -> bool:
-        return not (self.stale or self.author.stale)
+        self.stands = self.post_stands = stands
+        self.entries: set[int] = set()
 
     def json(self, flags: Flags) -> bytes:
         return self.plain if flags == PLAIN else self.plain[:-TAIL_BYTES] + TAILS[flags]
@@ -95,27 +96,32 @@ class Item:
 class Repost:
     """A repost as an entry of timelines; `stands` is False once it is taken back."""
 
-    __slots__ = ("author", "item", "plain", "position", "post_id", "stands")
+    __slots__ = (
+        "author_id", "bringer", "bringer_id", "item", "plain", "post_id", "post_position",
+        "post_stands", "stands",
+    )  # fmt: skip
 
-    def __init__(self, position: int, author: Author, item: Item, *, stands: bool) -> None:
-        self.position = position
-        self.author = author
+    def __init__(self, bringer: Author, item: Item, *, stands: bool) -> None:
+        self.bringer = bringer
+        self.bringer_id = bringer.id
         self.item = item
+        self.author_id = item.author_id
         self.post_id = item.post_id
+        self.post_position = item.post_position
+        self.post_stands = item.stands
         self.stands = stands
         self.plain = self.json(PLAIN)
 
-    @property
-    def current(self) -> bool:
-        return self.item.current and not self.author.stale
-
     def json(self, flags: Flags) -> bytes:
         head = self.item.plain[:-TAIL_BYTES]
-        return head + REPOST_TAILS[flags] + self.author.fragment + b"]}"
+        return head + REPOST_TAILS[flags] + self.bringer.fragment + b"]}"
+
+
+Shown = Item | Repost
 
 
 class Items:
-    """Posts by position, reposts by the position of their entry, all as of now."""
+    """What entries of timelines show, by their positions, as of now."""
 
     def __init__(
         self, reads: Reads, keyring: Keyring, products: ProductCards, items_max: int = ITEMS_MAX
@@ -123,12 +129,10 @@ class Items:
         self._reads = reads
         self._keyring = keyring
         self._products = products
-        self.posts: Generations[int, Item] = Generations(items_max)
-        self.reposts: Generations[int, Repost] = Generations(items_max // 4)
+        self.shown: Generations[int, Shown] = Generations(items_max)
         self._positions: Generations[int, int] = Generations(items_max)
-        # Whatever is alive can be found here and marked stale, also what the caches have forgotten
-        # but something that they hold still refers to.
-        self._alive: WeakValueDictionary[int, Item] = WeakValueDictionary()
+        # Whatever the cache holds, or something in it refers to, is found here when it changes.
+        self._posts: WeakValueDictionary[int, Item] = WeakValueDictionary()
         self._authors: WeakValueDictionary[int, Author] = WeakValueDictionary()
         self._loads: set[_Load] = set()
         self._keeping = False
@@ -145,23 +149,20 @@ class Items:
         self.forget_all()
 
     def forget_all(self) -> None:
-        for item in list(self._alive.values()):
-            item.stale = True
-        for author in list(self._authors.values()):
-            author.stale = True
         for load in self._loads:
             load.keeping = False
-        self.posts.clear()
-        self.reposts.clear()
+        self.shown.clear()
         self._positions.clear()
-        self._alive.clear()
+        self._posts.clear()
         self._authors.clear()
 
     def forget_posts(self, post_ids: Iterable[int]) -> None:
         for post_id in post_ids:
-            item = self._alive.pop(post_id, None)
+            item = self._posts.pop(post_id, None)
             if item is not None:
-                item.stale = True
+                self.shown.drop(item.post_position)
+                for entry in item.entries:
+                    self.shown.drop(entry)
             for load in self._loads:
                 load.posts.add(post_id)
 
@@ -169,70 +170,57 @@ class Items:
         for member_id in member_ids:
             author = self._authors.pop(member_id, None)
             if author is not None:
-                author.stale = True
+                self.forget_posts(author.post_ids)
+                for entry in author.entries:
+                    self.shown.drop(entry)
             for load in self._loads:
                 load.members.add(member_id)
 
     def forget_products(self, product_ids: Collection[str]) -> None:
         """Forget the posts that show these products."""
         wanted = set(product_ids)
-        showing = [i.post_id for i in list(self._alive.values()) if wanted & {*i.product_ids}]
-        self.forget_posts(showing)
+        self.forget_posts(
+            [i.post_id for i in list(self._posts.values()) if wanted & {*i.product_ids}]
+        )
 
     # What pages need.
 
-    def post(self, position: int) -> Item | None:
-        item = self.posts.young.get(position) or self.posts.get(position)
-        if item is None or item.stale or item.author.stale:
-            return None
-        return item
-
-    def repost(self, position: int) -> Repost | None:
-        repost = self.reposts.young.get(position) or self.reposts.get(position)
-        if repost is None:
-            return None
-        item = repost.item
-        if item.stale or item.author.stale or repost.author.stale:
-            return None
-        return repost
-
     async def load(
         self, positions: Collection[int] = (), entries: Collection[int] = ()
-    ) -> "Loaded":
-        """Fetch posts by position and reposts by entry position, in one round trip.
-
-        What nobody has heard of is left out of the answer, and asked for again next time.
-        """
+    ) -> dict[int, Shown]:
+        """Fetch posts by position and reposts by entry position, in one round trip; answers what
+        there is of them, which serves the page that asked even where it is not kept."""
         return await self._fetch(positions=positions, entries=entries)
 
     async def by_id(self, post_ids: Sequence[int]) -> dict[int, Item]:
         """Posts by id; those there never were are left out."""
-        found: dict[int, Item] = {}
-        missing: list[int] = []
-        for post_id in post_ids:
-            position = self._positions.get(post_id)
-            item = None if position is None else self.post(position)
-            if item is None:
-                missing.append(post_id)
-            else:
-                found[post_id] = item
+        known = {post_id: self._positions.get(post_id) for post_id in post_ids}
+        found = {
+            post_id: item
+            for post_id, position in known.items()
+            if position is not None and isinstance(item := self.shown.get(position), Item)
+        }
+        missing = [post_id for post_id in post_ids if post_id not in found]
         if missing:
             loaded = await self._fetch(post_ids=missing)
-            found |= {item.post_id: item for item in loaded.posts.values()}
+            found |= {item.post_id: item for item in loaded.values() if isinstance(item, Item)}
         return found
 
     async def by_position(self, positions: Sequence[int]) -> dict[int, Item]:
         """Posts by position, from the cache where it has them."""
-        found = {p: item for p in positions if (item := self.post(p)) is not None}
+        found = {p: item for p in positions if isinstance(item := self.shown.get(p), Item)}
         missing = [position for position in positions if position not in found]
-        return found | (await self.load(missing)).posts if missing else found
+        if missing:
+            loaded = await self.load(missing)
+            found |= {p: item for p, item in loaded.items() if isinstance(item, Item)}
+        return found
 
     async def _fetch(
         self,
         positions: Collection[int] = (),
         post_ids: Collection[int] = (),
         entries: Collection[int] = (),
-    ) -> "Loaded":
+    ) -> dict[int, Shown]:
         load = _Load(self._keeping)
         self._loads.add(load)
         try:
@@ -241,17 +229,14 @@ class Items:
         finally:
             self._loads.discard(load)
         authors = {row.member_id: self._author(drawing, row, load) for row in cards.members}
-        loaded = Loaded({}, {})
+        loaded: dict[int, Shown] = {}
         for post in cards.posts:
             if (author := authors.get(post.author_id)) is not None:
-                loaded.posts[post.position] = self._item(drawing, post, author, load)
+                loaded[post.position] = self._item(drawing, post, author, load)
         for row in cards.reposts:
-            item, author = loaded.posts.get(row.post_position), authors.get(row.author_id)
-            if item is not None and author is not None:
-                repost = Repost(row.position, author, item, stands=row.until == OPEN)
-                loaded.reposts[row.position] = repost
-                if load.keeping and repost.current:
-                    self.reposts.put(row.position, repost)
+            item, bringer = loaded.get(row.post_position), authors.get(row.author_id)
+            if isinstance(item, Item) and bringer is not None:
+                loaded[row.position] = self._repost(row, bringer, item, load)
         return loaded
 
     def _author(self, drawing: "Drawing", row: MemberRow, load: "_Load") -> Author:
@@ -262,31 +247,29 @@ class Items:
             # The key was destroyed by another process; ours must not outlive it.
             self._keyring.forget(id_text(row.member_id))
         author = drawing.author(row)
-        author.stale = row.member_id in load.members
-        if load.keeping and not author.stale:
+        if load.keeping and author.id not in load.members:
             self._authors[author.id] = author
         return author
 
     def _item(self, drawing: "Drawing", row: PostRow, author: Author, load: "_Load") -> Item:
-        known = self._alive.get(row.post_id)
-        if known is not None and known.author is author:
-            item = known
-        else:
-            item = drawing.item(row, author)
-            item.stale = row.post_id in load.posts
-        if load.keeping and item.current:
-            self.posts.put(row.position, item)
+        known = self._posts.get(row.post_id)
+        current = known is not None and known.author is author
+        item = known if known is not None and current else drawing.item(row, author)
+        if current or (load.keeps(author.id) and row.post_id not in load.posts):
+            author.post_ids.add(row.post_id)
+            self._posts[row.post_id] = item
             self._positions.put(row.post_id, row.position)
-            self._alive[row.post_id] = item
+            self.shown.put(row.position, item)
         return item
 
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a load found: also what is stale already is good enough for the page that asked."""
-
-    posts: dict[int, Item]
-    reposts: dict[int, Repost]
+    def _repost(self, row: RepostRow, bringer: Author, item: Item, load: "_Load") -> Repost:
+        repost = Repost(bringer, item, stands=row.until == OPEN)
+        kept = self._posts.get(item.post_id) is item
+        if kept and load.keeps(bringer.id) and item.post_id not in load.posts:
+            item.entries.add(row.position)
+            bringer.entries.add(row.position)
+            self.shown.put(row.position, repost)
+        return repost
 
 
 class _Load:
@@ -296,6 +279,10 @@ class _Load:
         self.posts: set[int] = set()
         self.members: set[int] = set()
         self.keeping = keeping
+
+    def keeps(self, member_id: int) -> bool:
+        """Whether what shows this member may be kept."""
+        return self.keeping and member_id not in self.members
 
 
 async def prepare(

@@ -8,8 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from domain.shared.identifiers import id_text
 from infra.reads import EntryRow
 from query_api.context import Context
-from query_api.items import Drawing, Item, Repost, prepare
-from query_api.pipeline import Shown
+from query_api.items import Drawing, Item, Repost, Shown, prepare
 from query_api.viewers import NOBODY, Viewer
 
 
@@ -66,7 +65,7 @@ async def timeline_at(
         chunk, left = left[:limit], left[limit:]
         for row, found in await _drawn(context, at, chunk):
             item = found if isinstance(found, Item) else found.item
-            if item.stands and item.author.id not in then.hidden and len(shown) < limit:
+            if item.stands and item.author_id not in then.hidden and len(shown) < limit:
                 shown.append(found)
                 entries.append(row.position)
     await flags_at(context, then, [found.post_id for found in shown], at)
@@ -90,5 +89,5 @@ async def _drawn(
         if not row.is_repost:
             drawn.append((row, item))
         elif (author := authors.get(row.bringer_id)) is not None:
-            drawn.append((row, Repost(row.position, author, item, stands=True)))
+            drawn.append((row, Repost(author, item, stands=True)))
     return drawn

@@ -4,24 +4,30 @@ A skeleton is a list of candidates, newest first: what could be shown, as positi
 step is a function of its own, so that fetching, privacy and rendering are tested apart.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from infra.packed_timeline import Entries
-from query_api.items import Item, Items, Repost
+from query_api.items import Item, Items, Shown
 from query_api.viewers import Viewer
-
-Shown = Item | Repost
 
 
 @dataclass
 class Selection:
-    """What of a skeleton is shown, in order, and what could not be judged yet."""
+    """What of a skeleton is shown, in order, and what could not be judged yet.
+
+    `entries` are the entries of what is shown. `gone` are posts that stand, by position and id, at
+    entries that do not bring them any more.
+    """
 
     shown: list[Shown] = field(default_factory=list)
     entries: list[int] = field(default_factory=list)
+    gone: dict[int, int] = field(default_factory=dict)
     missing_posts: list[int] = field(default_factory=list)
     missing_reposts: list[int] = field(default_factory=list)
+
+    def miss(self, entry: int, position: int) -> None:
+        (self.missing_posts if entry == position else self.missing_reposts).append(entry)
 
     @property
     def complete(self) -> bool:
@@ -33,66 +39,84 @@ def rank(candidates: Entries) -> Entries:
     return candidates
 
 
+@dataclass(frozen=True)
+class Since:
+    """What has happened to a timeline since the first page of a walk, which was as of `position`.
+
+    `served` are posts that earlier pages showed, `left` entries by accounts not followed any more.
+    `moved` names, for posts whose entry has gone, the newest one that brings them now, if any.
+    """
+
+    position: int = 0
+    served: Collection[int] = ()
+    left: frozenset[int] = frozenset()
+    moved: dict[int, int] = field(default_factory=dict)
+
+
+FIRST = Since()
+
+
 def choose(
-    candidates: Entries,
-    known: "Known",
-    viewer: Viewer,
-    limit: int,
-    served: Collection[int] = (),
+    candidates: Entries, known: "Known", viewer: Viewer, limit: int, since: Since = FIRST
 ) -> Selection:
     """Hydrate from what is in memory and filter, until `limit` items are found.
 
     The privacy rules are these: nothing deleted or taken back, nothing by or brought by somebody
-    the reader does not see; and one item a post, at its newest entry that is left. `served` are
-    posts that earlier pages showed. What is not in memory counts as shown, so that one load
-    brings all that the page needs; the page is then chosen again.
+    the reader does not see; and one item a post, at its newest entry that is left. What is not in
+    memory counts as shown, so that one load brings all that the page needs; the page is then
+    chosen again.
     """
     selection = Selection()
     shown, entries = selection.shown, selection.entries
-    hidden = viewer.hidden
-    seen = set(served)
-    left = limit
+    hidden, left = viewer.hidden, since.left
+    seen = set(since.served)
+    get = known.get
     for entry, position in zip(*candidates, strict=True):
         if position in seen:
             continue
-        found: Shown | None
-        if entry == position:
-            found = item = known.post(position)
-            if item is None:
-                selection.missing_posts.append(position)
+        found = get(entry)
+        if found is None:
+            selection.miss(entry, position)
+            seen.add(position)
+        elif not found.post_stands or found.author_id in hidden or found.post_position in seen:
+            continue
         else:
-            found = known.repost(entry)
-            if found is None:
-                item = None
-                selection.missing_reposts.append(entry)
-            else:
-                item = found.item
-                if not found.stands or found.author.id in hidden or item.position in seen:
+            if not found.stands or found.bringer_id in hidden or entry in left:
+                found = moved(found, known, since, selection)
+                if found is None:
                     continue
-        if item is not None and found is not None:
-            if not item.stands or item.author.id in hidden:
-                continue
+            seen.add(found.post_position)
             shown.append(found)
-            entries.append(entry)
-            position = item.position  # noqa: PLW2901 -- a far repost names it only now.
-        seen.add(position)
-        left -= 1
-        if left == 0:
+        entries.append(entry)
+        if len(entries) == limit:
             break
     return selection
 
 
+def moved(found: Shown, known: "Known", since: Since, selection: Selection) -> Shown | None:
+    """What is shown in the place of an entry that has gone: its post, if a newer one brings it."""
+    elsewhere = since.moved.get(found.post_position)
+    if elsewhere is None:
+        selection.gone[found.post_position] = found.post_id
+        return None
+    # An entry of that time is either a candidate itself or was not in the timeline.
+    if elsewhere <= since.position:
+        return None
+    return known.get(elsewhere) or (found if isinstance(found, Item) else found.item)
+
+
 async def page_of(
-    candidates: Entries,
-    items: Items,
-    viewer: Viewer,
-    limit: int,
-    served: Collection[int] = (),
+    candidates: Entries, items: Items, viewer: Viewer, limit: int, since: Since = FIRST
 ) -> Selection:
     """The first `limit` items of a skeleton, after fetching what is not in memory."""
-    known = Known(items)
+    return await _page_of(candidates, Known(items), viewer, limit, since)
+
+
+async def _page_of(
+    candidates: Entries, known: "Known", viewer: Viewer, limit: int, since: Since
+) -> Selection:
     while True:
-        selection = choose(candidates, known, viewer, limit, served)
+        selection = choose(candidates, known, viewer, limit, since)
         if selection.complete:
             return selection
         absent = await known.load(selection)
@@ -102,30 +126,48 @@ async def page_of(
             candidates = Entries([entry for entry, _ in pairs], [post for _, post in pairs])
 
 
+Brought = Callable[[Viewer, Collection[int]], Awaitable[Mapping[int, int]]]
+"""The newest entry that brings each of these posts to a reader now, by post positions."""
+
+
+async def later_page_of(  # noqa: PLR0913
+    candidates: Entries,
+    items: Items,
+    viewer: Viewer,
+    limit: int,
+    *,
+    since: Since,
+    brought: Brought,
+) -> Selection:
+    """The same for a page that is not the first.
+
+    A post whose entry has gone since the first page may have come anew meanwhile, at an entry that
+    no page of this walk reaches: it is shown in the place that it had, so that it is not skipped.
+    """
+    known = Known(items)
+    while True:
+        selection = await _page_of(candidates, known, viewer, limit, since)
+        if not selection.gone:
+            return selection
+        elsewhere = await brought(viewer, selection.gone.values())
+        since.moved.update(dict.fromkeys(selection.gone, 0) | dict(elsewhere))
+
+
 class Known:
     """The cache, and beside it what was loaded for one page: that serves the page even where the
     cache does not keep it."""
 
     def __init__(self, items: Items) -> None:
         self._items = items
-        self._posts: dict[int, Item] = {}
-        self._reposts: dict[int, Repost] = {}
-        self.post: Callable[[int], Item | None] = items.post
-        self.repost: Callable[[int], Repost | None] = items.repost
+        self._loaded: dict[int, Shown] = {}
+        self.get: Callable[[int], Shown | None] = items.shown.get
 
     async def load(self, selection: Selection) -> set[int]:
         """Fetch what a selection lacks, in one round trip; answers the entries not there."""
-        wanted_posts, wanted_reposts = selection.missing_posts, selection.missing_reposts
-        loaded = await self._items.load(wanted_posts, wanted_reposts)
-        self._posts |= loaded.posts
-        self._reposts |= loaded.reposts
-        self.post, self.repost = self._post, self._repost
-        return {p for p in wanted_posts if p not in loaded.posts} | {
-            entry for entry in wanted_reposts if entry not in loaded.reposts
-        }
+        loaded = await self._items.load(selection.missing_posts, selection.missing_reposts)
+        self._loaded |= loaded
+        self.get = self._get
+        return {*selection.missing_posts, *selection.missing_reposts} - loaded.keys()
 
-    def _post(self, position: int) -> Item | None:
-        return self._posts.get(position) or self._items.post(position)
-
-    def _repost(self, entry: int) -> Repost | None:
-        return self._reposts.get(entry) or self._items.repost(entry)
+    def _get(self, entry: int) -> Shown | None:
+        return self._loaded.get(entry) or self._items.shown.get(entry)

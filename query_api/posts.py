@@ -35,7 +35,7 @@ async def standing_post(context: Context, viewer: Viewer, number: int) -> Item:
 
 
 def visible(item: Item | None, viewer: Viewer) -> Item:
-    if item is None or not item.stands or item.author.id in viewer.blocked:
+    if item is None or not item.stands or item.author_id in viewer.blocked:
         raise not_found("post")
     return item
 
@@ -50,7 +50,7 @@ async def visible_posts(
         for position in positions
         if (item := items.get(position)) is not None
         and item.stands
-        and item.author.id not in viewer.blocked
+        and item.author_id not in viewer.blocked
     ]
 
 
@@ -102,7 +102,7 @@ def routes(context: Context) -> list[Route]:
             after,
             limit + 1,
         )
-        cursor = walk.cursor([shown[limit - 1].position]) if len(shown) > limit else None
+        cursor = walk.cursor([shown[limit - 1].post_position]) if len(shown) > limit else None
         await context.viewers.know(viewer, [item.post_id for item in shown[:limit]])
         return Response(post_page(shown[:limit], viewer, cursor), media_type="application/json")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from query_api.pipeline import Shown
+from query_api.items import Shown
 from query_api.viewers import Viewer
 
 Page = list[tuple[bytes, bytes]]

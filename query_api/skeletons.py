@@ -27,7 +27,7 @@ from infra.packed_timeline import (
     merge,
     newest,
 )
-from infra.reads import EntryRow, Pulled, Reads
+from infra.reads import Pulled, Reads
 from infra.timelines import Building, PackedTimeline, TimelineReader, TimelinesUnavailable
 from query_api.stages import Stages
 from query_api.viewers import CelebritiesUnknown, Viewer
@@ -50,12 +50,14 @@ LOOK_SECONDS = 0.01
 class Skeleton(NamedTuple):
     """Candidates, newest first, of the timeline as of `position`.
 
-    `rest` answers the same with more candidates, where there may be more.
+    `left` are entries by accounts that the reader does not follow any more. `rest` answers the
+    same with more candidates, where there may be more.
     """
 
     position: int
     candidates: Entries
     degraded: bool = False
+    left: frozenset[int] = frozenset()
     rest: "Callable[[], Awaitable[Skeleton]] | None" = None
 
 
@@ -108,6 +110,9 @@ class Skeletons:
             return await self._pull_below(viewer, place, degraded=True)
         # One that was built since then knows other follows, or less of what is old.
         if packed is None or packed.position > place.position:
+            return await self._pull_below(viewer, place)
+        # A grave does not tell what has gone there.
+        if any(has_graves(slots) for slots in (packed.slots, *packed.celebrities.values())):
             return await self._pull_below(viewer, place)
         positions, posts = self._decoded(packed, viewer)
         start = int(np.searchsorted(-positions, -place.last, side="right"))
@@ -210,10 +215,10 @@ class Skeletons:
 
 
 def skeleton_of(found: Pulled, *, degraded: bool = False) -> Skeleton:
-    """What was pulled, without those whom the reader has stopped following since."""
-    rows: list[EntryRow] = [row for row in found.entries if row.followed]
+    rows = found.entries
     entries = Entries([row.position for row in rows], [row.post_position for row in rows])
-    return Skeleton(found.position, entries, degraded)
+    left = frozenset(row.position for row in rows if not row.followed)
+    return Skeleton(found.position, entries, degraded, left)
 
 
 def older_than(found: Entries, slots: bytes) -> bytes:
@@ -234,3 +239,7 @@ def are_newest(found: Entries, older: bytes) -> bool:
     if not found.positions:
         return False
     return int((np.frombuffer(older, "<u4") & MASK).max()) < found.positions[-1]
+
+
+def has_graves(slots: bytes) -> bool:
+    return not np.frombuffer(slots, "<u4").all()

@@ -253,6 +253,9 @@ class PostgresReads:
         )
         return [Edge(*row) for row in rows]
 
+    async def brought(self, member_id: int, post_ids: Collection[int]) -> Mapping[int, int]:
+        return dict(await self._rows(queries.BROUGHT, member=member_id, post_ids=list(post_ids)))
+
     async def ways(self, member_id: int, post_id: int, position: int) -> Sequence[Way]:
         rows = await self._rows(queries.WAYS, member=member_id, post=post_id, at=position)
         return [Way(*row) for row in rows]

@@ -215,6 +215,19 @@ WHERE f.follower_id = %(member)s AND f.since <= %(at)s AND f.until > %(at)s
 ORDER BY f.since DESC LIMIT %(limit)s
 """
 
+BROUGHT = f"""
+SELECT e.post_position, max(e.position) FROM entries e
+WHERE e.post_id = ANY(%(post_ids)s) AND e.until = {OPEN}
+  AND (e.author_id = %(member)s OR EXISTS (
+      SELECT FROM follows WHERE follower_id = %(member)s AND followee_id = e.author_id
+        AND until = {OPEN}))
+  AND NOT EXISTS (
+      SELECT FROM hides WHERE until = {OPEN}
+        AND (viewer_id = %(member)s AND target_id = e.author_id
+          OR kind = 'block' AND viewer_id = e.author_id AND target_id = %(member)s))
+GROUP BY e.post_position
+"""
+
 WAYS = """
 WITH brought AS (
     SELECT e.position, e.author_id, e.is_repost, e.until

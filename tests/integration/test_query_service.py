@@ -1,61 +1,12 @@
 """The query service over real read tables: what members see, page by page."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 import pytest
 
-from infra.adapters.keyring import PostgresKeyring
-from infra.adapters.postgres_changes import PostgresChanges
-from infra.adapters.postgres_reads import PostgresReads
-from infra.adapters.redis_timelines import RedisTimelineReader
-from infra.composition import query_api
-from infra.composition.query_api import ForgettingRevocations, Resources, Secrets, Service
-from infra.http.authentication import Session
-from query_api.items import NoProducts
+from tests.asking import Asking
 from tests.square import Square
-
-
-@dataclass
-class Asking:
-    """Asks the service in members' names."""
-
-    service: Service
-    square: Square
-    http: httpx.AsyncClient
-    sessions: dict[str, Session]
-
-    def token(self, member: str) -> str:
-        session = self.sessions.setdefault(member, self.square.session(member))
-        return self.square.tokens.sign(session)
-
-    async def raw(
-        self, path: str, member: str = "", after: int | str | None = None, **parameters: Any
-    ) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.token(member)}"} if member else {}
-        if after is not None:
-            headers["Log-Position"] = str(after)
-        return await self.http.get(path, params=parameters, headers=headers)
-
-    async def get(self, path: str, member: str = "", **parameters: Any) -> Any:
-        answer = await self.raw(path, member, self.square.applied, **parameters)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    async def feed(self, member: str, **parameters: Any) -> list[str]:
-        """The post ids of all pages."""
-        ids: list[str] = []
-        while True:
-            page = await self.get("/api/feed", member, **parameters)
-            ids += [post["postId"] for post in page["posts"]]
-            assert page["hasMore"] == (page["nextCursor"] is not None)
-            if not page["hasMore"]:
-                return ids
-            parameters["cursor"] = page["nextCursor"]
 
 
 @pytest.fixture
@@ -66,32 +17,9 @@ async def square(postgres_url: str) -> AsyncIterator[Square]:
 
 
 @pytest.fixture
-async def asking(square: Square, redis_url: str) -> AsyncIterator[Asking]:
-    async with AsyncExitStack() as stack:
-        timelines = RedisTimelineReader(redis_url)
-        await timelines.open()
-        stack.push_async_callback(timelines.close)
-        assert await timelines.wait_until_reachable(5)
-        reads = PostgresReads(square.url)
-        stack.push_async_callback(reads.close)
-        keyring = await PostgresKeyring.connect(square.url)
-        stack.push_async_callback(keyring.close)
-        resources = Resources(
-            reads=reads,
-            changes=PostgresChanges(square.url),
-            timelines=timelines,
-            keyring=keyring,
-            secrets=Secrets(tokens=square.tokens._secret, names=square.names, cursors=b"c" * 32),
-            revocations=ForgettingRevocations(keyring),
-            clock=lambda: datetime.now(UTC),
-            products=NoProducts(),
-        )
-        service = query_api.build(resources)
-        await stack.enter_async_context(query_api.kept_current(service, resources))
-        transport = httpx.ASGITransport(service.app)
-        http = httpx.AsyncClient(transport=transport, base_url="http://plaza")
-        await stack.enter_async_context(http)
-        yield Asking(service, square, http, {})
+async def asking(square: Square) -> AsyncIterator[Asking]:
+    async with Asking.open(square) as opened:
+        yield opened
 
 
 async def test_a_follower_sees_what_was_posted(square: Square, asking: Asking) -> None:

@@ -1,0 +1,92 @@
+"""A query service in this process, asked over ASGI in members' names."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import httpx
+
+from infra.adapters.keyring import PostgresKeyring
+from infra.adapters.postgres_changes import PostgresChanges
+from infra.adapters.postgres_reads import PostgresReads
+from infra.adapters.redis_timelines import RedisTimelineReader
+from infra.composition import query_api
+from infra.composition.query_api import ForgettingRevocations, Resources, Secrets, Service
+from infra.http.authentication import Session
+from query_api.items import NoProducts
+from tests.square import Square
+
+
+@dataclass
+class Asking:
+    """Asks the service in members' names."""
+
+    service: Service
+    square: Square
+    http: httpx.AsyncClient
+    timelines: RedisTimelineReader | None = None
+    sessions: dict[str, Session] = field(default_factory=dict)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, square: Square, redis_url: str = "") -> AsyncIterator[Self]:
+        """Without a Redis there is only the pull path."""
+        async with AsyncExitStack() as stack:
+            timelines = None
+            if redis_url:
+                timelines = RedisTimelineReader(redis_url)
+                await timelines.open()
+                stack.push_async_callback(timelines.close)
+                assert await timelines.wait_until_reachable(5)
+            reads = PostgresReads(square.url)
+            stack.push_async_callback(reads.close)
+            keyring = await PostgresKeyring.connect(square.url)
+            stack.push_async_callback(keyring.close)
+            resources = Resources(
+                reads=reads,
+                changes=PostgresChanges(square.url),
+                timelines=timelines,
+                keyring=keyring,
+                secrets=Secrets(
+                    tokens=square.tokens._secret, names=square.names, cursors=b"c" * 32
+                ),
+                revocations=ForgettingRevocations(keyring),
+                clock=lambda: datetime.now(UTC),
+                products=NoProducts(),
+            )
+            service = query_api.build(resources)
+            await stack.enter_async_context(query_api.kept_current(service, resources))
+            transport = httpx.ASGITransport(service.app)
+            http = httpx.AsyncClient(transport=transport, base_url="http://plaza")
+            await stack.enter_async_context(http)
+            yield cls(service, square, http, timelines)
+
+    def token(self, member: str) -> str:
+        session = self.sessions.setdefault(member, self.square.session(member))
+        return self.square.tokens.sign(session)
+
+    async def raw(
+        self, path: str, member: str = "", after: int | str | None = None, **parameters: Any
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token(member)}"} if member else {}
+        if after is not None:
+            headers["Log-Position"] = str(after)
+        return await self.http.get(path, params=parameters, headers=headers)
+
+    async def get(self, path: str, member: str = "", **parameters: Any) -> Any:
+        answer = await self.raw(path, member, self.square.applied, **parameters)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def feed(self, member: str, **parameters: Any) -> list[str]:
+        """The post ids of all pages."""
+        ids: list[str] = []
+        while True:
+            page = await self.get("/api/feed", member, **parameters)
+            ids += [post["postId"] for post in page["posts"]]
+            assert page["hasMore"] == (page["nextCursor"] is not None)
+            if not page["hasMore"]:
+                return ids
+            parameters["cursor"] = page["nextCursor"]
