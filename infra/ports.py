@@ -194,9 +194,9 @@ class Applied(Struct, frozen=True, omit_defaults=True):
 
     `positions`: how far each partition of the projection's build is now. The rest are the ids that
     rows changed for: posts and members by number, `relations` the members whose follows, blocks,
-    mutes, likes or reposts changed, sessions by id. `everything`: more than a notification can
-    hold changed. A `build` not heard of before means that other tables are served from now on:
-    look the search path up again.
+    mutes, likes or reposts changed, sessions by id, products by number. `everything`: more than a
+    notification can hold changed. A `build` not heard of before means that other tables are served
+    from now on: look the search path up again.
     """
 
     projection: str
@@ -206,6 +206,7 @@ class Applied(Struct, frozen=True, omit_defaults=True):
     members: Sequence[int] = ()
     relations: Sequence[int] = ()
     sessions: Sequence[str] = ()
+    products: Sequence[int] = ()
     everything: bool = False
 
 

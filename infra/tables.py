@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 ColumnType = Literal["bigint", "text", "bytea", "boolean", "timestamptz", "text[]"]
-Touched = Literal["posts", "members", "relations", "sessions"]
+Touched = Literal["posts", "members", "relations", "sessions", "products"]
 
 
 @dataclass(frozen=True)

@@ -320,7 +320,7 @@ async def letters(
 
 def notifications(applied: Applied, touched: Mapping[str, set[Any]]) -> list[str]:
     """What to tell as payloads that PostgreSQL takes; the first one carries every position."""
-    fields = ("posts", "members", "relations", "sessions")
+    fields = ("posts", "members", "relations", "sessions", "products")
     ids = [(kind, one) for kind in fields for one in sorted(touched.get(kind, ()))]
     room = PAYLOAD_BYTES_MAX - len(encode(applied)) - 64
     per_payload = room // max([len(str(one)) + 3 for _, one in ids], default=1)

@@ -26,7 +26,7 @@ MUG = CartItem(product_id="mug", quantity=2, seen_price=Money("EUR", 1999), sour
 POT = CartItem(product_id="pot", quantity=1, seen_price=Money("EUR", 3000))
 MUG_PUT = CartItemPut(member_id="ann", item=MUG)
 POT_PUT = CartItemPut(member_id="ann", item=POT)
-OUT = CartCheckedOut(member_id="ann", checkout_id="c1")
+OUT = CartCheckedOut(member_id="ann", checkout_id="c1", product_ids=("mug", "pot"))
 
 
 def put(item: CartItem) -> PutCartItem:

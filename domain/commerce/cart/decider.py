@@ -65,7 +65,11 @@ def check_out(command: commands.CheckOutCart, cart: Cart) -> list[CartEvent]:
     if tuple(cart.items.values()) != command.items:
         raise CartChanged
     return [
-        events.CartCheckedOut(member_id=command.member_id, checkout_id=command.checkout_id),
+        events.CartCheckedOut(
+            member_id=command.member_id,
+            checkout_id=command.checkout_id,
+            product_ids=tuple(cart.items),
+        )
     ]
 
 

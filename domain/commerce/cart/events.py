@@ -30,11 +30,12 @@ class CartItemRemoved(Event, frozen=True, kw_only=True, tag="cart.item_removed.v
 
 
 class CartCheckedOut(Event, frozen=True, kw_only=True, tag="cart.checked_out.v1"):
-    """The cart is empty: what was in it is in the checkout."""
+    """The cart is empty: what was in it, these products, is in the checkout."""
 
     ordered_by: ClassVar[str] = "member_id"
     member_id: str
     checkout_id: str
+    product_ids: tuple[str, ...] = ()
 
 
 class CartRestored(Event, frozen=True, kw_only=True, tag="cart.restored.v1"):
