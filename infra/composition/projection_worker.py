@@ -3,9 +3,11 @@
 It takes frames from Kafka where there is a broker, and else follows the log itself.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
@@ -16,21 +18,26 @@ from infra.adapters.member_traces import PostgresMemberTraces
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_builds import PostgresBuilds
 from infra.adapters.postgres_projections import PostgresProjections
+from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
 from infra.adapters.process_progress import PostgresProgress
+from infra.adapters.redis_timelines import RedisTimelines
 from infra.codec import SOCIAL_PARTITIONS
 from infra.composition import kafka_worker
 from infra.composition.settings import Settings
 from infra.runtime.appliers import ApplierMetrics, Appliers
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.execute import Executor
+from infra.runtime.fanout import Limits, TimelineFanout
 from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
 from infra.runtime.rebuild import rebuild
 from processes.erasure import erasure
 from projections import SOCIAL
+from projections.home_timeline import effect_of
 
 PROCESSES = ("erasure",)
+REDIS_WAIT_SECONDS = 2.0
 
 
 class NotKnown(Exception):
@@ -65,7 +72,8 @@ async def opened(
     Raises `NotKnown`.
     """
     by_name = {projection.name: projection for projection in SOCIAL}
-    kept = [by_name[name] for name in chosen(projections, by_name)]
+    names = chosen(projections, [*by_name, TimelineFanout.name])
+    kept = [by_name[name] for name in names if name in by_name]
     running = chosen(processes, PROCESSES)
     async with contextlib.AsyncExitStack() as stack:
         log = await PostgresEventLog.open(settings.postgres_url)
@@ -75,6 +83,8 @@ async def opened(
         if kept:
             await renew(settings, kept, log)
             appliers.append(await tables(settings, kept, log, stack))
+        if settings.redis_url and TimelineFanout.name in names:
+            appliers.append(await timelines(settings, log, stack))
         if "erasure" in running:
             appliers.append(await erasing(settings, log, stack))
         yield log, Appliers(appliers, ApplierMetrics(registry))
@@ -98,6 +108,31 @@ async def tables(
     store = PostgresProjections(settings.postgres_url, projections)
     stack.push_async_callback(store.close)
     return Projector(projections, store, log)
+
+
+async def timelines(
+    settings: Settings, log: PostgresEventLog, stack: contextlib.AsyncExitStack
+) -> TimelineFanout:
+    sources = PostgresTimelineSources(settings.postgres_url)
+    stack.push_async_callback(sources.close)
+    store = RedisTimelines(settings.redis_url)
+    stack.push_async_callback(store.close)
+    await store.open()
+    # Frames may wait for the log, but not for Redis: nothing else is held up by its absence.
+    await store.wait_until_reachable(REDIS_WAIT_SECONDS)
+    limits = Limits(celebrities_from=settings.celebrity_threshold)
+    fanout = TimelineFanout(store, sources, log, effect_of, limits=limits)
+    await stack.enter_async_context(alongside(fanout.run()))
+    return fanout
+
+
+@contextlib.asynccontextmanager
+async def alongside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have something done meanwhile; should that fail, so does what it is done beside."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        yield
+        task.cancel()
 
 
 async def erasing(
