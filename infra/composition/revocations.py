@@ -1,6 +1,7 @@
 """Keeps a service's revocations current with what projections say of sessions and members."""
 
 import asyncio
+import time
 
 import structlog
 
@@ -35,6 +36,7 @@ class Follower:
         self._after = 0
 
     async def catch_up(self) -> None:
+        self._revocations.forget_expired(time.time())
         ended = await self._reads.ended_sessions(self._after)
         self._revocations.end_sessions((session, expiry) for session, expiry, _ in ended)
         self._after = max([self._after, *(position for _, _, position in ended)])
