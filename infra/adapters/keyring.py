@@ -102,7 +102,7 @@ class PostgresKeyring:
         nonce, sealed_text = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
             return cipher.decrypt(nonce, sealed_text, person_id.encode()).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             # Sealed under a key that has been destroyed, or for somebody else: nobody can read it.
             return None
 
