@@ -1,6 +1,7 @@
 """The servers that tests share: started once a run, each test in a database of its own."""
 
 import asyncio
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,8 +12,11 @@ import pytest
 import redis
 import uvloop
 
+from infra.servers.java import JavaMissing, find_java
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey
+
+NO_FULL_TIER = pytest.StashKey[str]()
 
 
 def pytest_asyncio_loop_factories(
@@ -20,6 +24,44 @@ def pytest_asyncio_loop_factories(
     item: pytest.Item,  # noqa: ARG001
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-faults", action="store_true", help="also the long fault runs: `make fault`"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes long unless asked for, and what needs a Java where there is none.
+
+    With PLAZA_REQUIRE_FULL=1 the latter is an error instead.
+    """
+    if not config.getoption("--all-faults"):
+        skip(items, "slow", "long: run it with `make fault`")
+    if not any(item.get_closest_marker("full") for item in items):
+        return
+    try:
+        find_java(os.environ)
+    except JavaMissing as missing:
+        if os.environ.get("PLAZA_REQUIRE_FULL") == "1":
+            raise pytest.UsageError(f"PLAZA_REQUIRE_FULL=1, but {missing}") from missing
+        config.stash[NO_FULL_TIER] = str(missing)
+        skip(items, "full", str(missing))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    why = config.stash.get(NO_FULL_TIER, None)
+    if why is not None:
+        terminalreporter.write_line(f"The full tier was left out: {why}", yellow=True)
+
+
+def skip(items: list[pytest.Item], marker: str, reason: str) -> None:
+    for item in items:
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -112,8 +112,8 @@ class SettingsInvalid(Exception):
     """One or several variables cannot be used; the message names each and what it may be."""
 
 
-# Read by the tests, the Makefile and CI, not by the product.
-KNOWN_ELSEWHERE = frozenset({"PLAZA_REQUIRE_FULL"})
+# Read by the tests, `make`, `compose.yaml` and CI, not by the product.
+KNOWN_ELSEWHERE = ("PLAZA_REQUIRE_FULL", "PLAZA_FAULT_", "PLAZA_POSTGRES_PASSWORD")
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -191,7 +191,7 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     known = {variable_name(field.name) for field in msgspec.structs.fields(Settings)}
     unknown = {}
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known | KNOWN_ELSEWHERE:
+        if name.startswith(PREFIX) and name not in known and not name.startswith(KNOWN_ELSEWHERE):
             close = difflib.get_close_matches(name, sorted(known), n=1)
             unknown[name] = close[0] if close else None
     return unknown
