@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import assert_never, get_args
 
-from domain.shared.identifiers import id_number
+from domain.shared.identifiers import known_id_number
 from domain.social.engagement import events
 from infra.ports import Recorded
 from infra.runtime.projection import Projection
@@ -39,8 +39,8 @@ REPOST_MORE, REPOST_LESS = (0, 1), (0, -1)
 
 def fold(recorded: Recorded) -> Sequence[Change]:
     event: Handled = recorded.event  # type: ignore[assignment]
-    post_id = id_number(event.post_id)
-    key = (post_id, id_number(event.member_id))
+    post_id = known_id_number(event.post_id)
+    key = (post_id, known_id_number(event.member_id))
     match event:
         case events.PostLiked():
             return Insert(LIKES, key), Add(ENGAGEMENT_COUNTS, post_id, LIKE_MORE)

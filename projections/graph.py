@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import assert_never, get_args
 
-from domain.shared.identifiers import id_number
+from domain.shared.identifiers import known_id_number
 from domain.social.relation import events
 from infra.ports import Recorded
 from infra.runtime.projection import Projection
@@ -48,14 +48,20 @@ def fold(recorded: Recorded) -> Sequence[Change]:
     event: Handled = recorded.event  # type: ignore[assignment]
     match event:
         case events.Followed():
-            follower, followee = id_number(event.follower_id), id_number(event.followee_id)
+            follower, followee = (
+                known_id_number(event.follower_id),
+                known_id_number(event.followee_id),
+            )
             return (
                 Insert(FOLLOWS, (follower, followee)),
                 Add(MEMBER_COUNTS, followee, FOLLOWER_MORE),
                 Add(MEMBER_COUNTS, follower, FOLLOWEE_MORE),
             )
         case events.Unfollowed():
-            follower, followee = id_number(event.follower_id), id_number(event.followee_id)
+            follower, followee = (
+                known_id_number(event.follower_id),
+                known_id_number(event.followee_id),
+            )
             return (
                 Close(FOLLOWS, (follower, followee)),
                 Add(MEMBER_COUNTS, followee, FOLLOWER_LESS),
@@ -74,7 +80,7 @@ def fold(recorded: Recorded) -> Sequence[Change]:
 
 
 def hide(viewer_id: str, target_id: str, kind: str) -> tuple[int, int, str]:
-    return id_number(viewer_id), id_number(target_id), kind
+    return known_id_number(viewer_id), known_id_number(target_id), kind
 
 
 PROJECTION = Projection(

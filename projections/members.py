@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import assert_never, get_args
 
-from domain.shared.identifiers import id_number
+from domain.shared.identifiers import known_id_number
 from domain.shared.personal import Personal
 from domain.social.member import events
 from infra.ports import Recorded
@@ -37,7 +37,7 @@ MEMBERS = RangeTable(
 
 def fold(recorded: Recorded) -> Sequence[Change]:
     event: Handled = recorded.event  # type: ignore[assignment]
-    member_id = id_number(event.member_id)
+    member_id = known_id_number(event.member_id)
     match event:
         case events.MemberRegistered():
             row = (

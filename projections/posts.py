@@ -7,7 +7,7 @@ its post is deleted: the post's own row says that nobody is shown it any more.
 from collections.abc import Sequence
 from typing import assert_never
 
-from domain.shared.identifiers import id_number
+from domain.shared.identifiers import known_id_number
 from domain.social.engagement.events import PostReposted, RepostRemoved
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from infra.ports import Recorded
@@ -81,18 +81,18 @@ def fold(recorded: Recorded) -> Sequence[Change]:
         case PostDeleted():
             return deleted(event)
         case PostReposted():
-            bringer = id_number(event.member_id)
-            post_id, author_id = id_number(event.post_id), id_number(event.author_id)
+            bringer = known_id_number(event.member_id)
+            post_id, author_id = known_id_number(event.post_id), known_id_number(event.author_id)
             return (Insert(ENTRIES, (bringer, event.post_position, post_id, author_id, True)),)
         case RepostRemoved():
-            key = (id_number(event.member_id), id_number(event.post_id), True)
+            key = (known_id_number(event.member_id), known_id_number(event.post_id), True)
             return (Close(ENTRIES, key),)
         case _:
             assert_never(event)
 
 
 def published(event: PostPublished, position: int) -> Sequence[Change]:
-    post_id, author_id = id_number(event.post_id), id_number(event.author_id)
+    post_id, author_id = known_id_number(event.post_id), known_id_number(event.author_id)
     row = (
         post_id,
         author_id,
@@ -107,28 +107,28 @@ def published(event: PostPublished, position: int) -> Sequence[Change]:
     )
     changes: list[Change] = [Insert(POSTS, row), Add(AUTHOR_COUNTS, author_id, MORE)]
     if event.reply_to is not None:
-        changes.append(Add(POST_COUNTS, id_number(event.reply_to.post_id), MORE))
+        changes.append(Add(POST_COUNTS, known_id_number(event.reply_to.post_id), MORE))
     if event.reply_to is None or event.continues_thread:
         changes.append(Insert(ENTRIES, (author_id, position, post_id, author_id, False)))
     return changes
 
 
 def deleted(event: PostDeleted) -> Sequence[Change]:
-    post_id, author_id = id_number(event.post_id), id_number(event.author_id)
+    post_id, author_id = known_id_number(event.post_id), known_id_number(event.author_id)
     changes: list[Change] = [
         Close(POSTS, (post_id,)),
         Close(ENTRIES, (author_id, post_id, False)),
         Add(AUTHOR_COUNTS, author_id, LESS),
     ]
     if event.reply_to is not None:
-        changes.append(Add(POST_COUNTS, id_number(event.reply_to.post_id), LESS))
+        changes.append(Add(POST_COUNTS, known_id_number(event.reply_to.post_id), LESS))
     return changes
 
 
 def numbers(reference: PostReference | None) -> tuple[int | None, int | None]:
     if reference is None:
         return None, None
-    return id_number(reference.post_id), id_number(reference.author_id)
+    return known_id_number(reference.post_id), known_id_number(reference.author_id)
 
 
 PROJECTION = Projection(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from domain.shared.identifiers import id_number
+from domain.shared.identifiers import known_id_number
 from domain.social.session.events import SessionEnded
 from infra.ports import Recorded
 from infra.runtime.projection import Projection
@@ -24,7 +24,7 @@ ENDED_SESSIONS = Table(
 
 def fold(recorded: Recorded) -> Sequence[Change]:
     event: SessionEnded = recorded.event  # type: ignore[assignment]
-    row = (event.session_id, id_number(event.member_id), event.expires_at)
+    row = (event.session_id, known_id_number(event.member_id), event.expires_at)
     return (Insert(ENDED_SESSIONS, row),)
 
 

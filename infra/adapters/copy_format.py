@@ -63,7 +63,7 @@ def _fixed_rows(types: Sequence[ColumnType]) -> Encode:
         table["count"] = len(types)
         for place, column in enumerate(zip(*rows, strict=True)):
             table[f"length{place}"] = FIXED[types[place]][1]
-            table[f"value{place}"] = column
+            table[f"value{place}"] = np.array(column, dtype=np.int64)
         return HEADER + table.tobytes() + TRAILER
 
     return encode

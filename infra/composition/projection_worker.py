@@ -31,7 +31,7 @@ from infra.runtime.fanout import Limits, TimelineFanout
 from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
-from infra.runtime.rebuild import rebuild
+from infra.runtime.rebuild import rare_collections, rebuild
 from processes.erasure import erasure
 from projections import SOCIAL
 from projections.home_timeline import effect_of
@@ -53,6 +53,13 @@ async def serve(
     await migrate(settings.postgres_url)
     if settings.metrics_port:
         start_http_server(settings.metrics_port, settings.bind_host)
+    with rare_collections():
+        await follow(settings, projections, processes)
+
+
+async def follow(
+    settings: Settings, projections: Collection[str] | None, processes: Collection[str] | None
+) -> None:
     async with opened(settings, projections, processes) as (log, appliers):
         if settings.kafka_bootstrap:
             await kafka_worker.follow(settings, projections, processes, appliers)
