@@ -3,13 +3,9 @@
 import asyncio
 import time
 
-import structlog
-
 from domain.shared.identifiers import id_text
 from infra.http.authentication import Revocations
 from infra.reads import Changes, Reads, ReadsUnavailable
-
-log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
 SESSIONS, MEMBERS = "sessions", "members"
@@ -24,8 +20,7 @@ async def follow_revocations(reads: Reads, changes: Changes, revocations: Revoca
                 # Without news, or with the first: look at everything that may have been missed.
                 if told is None or told.everything or told.projection in (SESSIONS, MEMBERS):
                     await follower.catch_up()
-        except ReadsUnavailable as error:
-            log.warning("revocations.behind", error=str(error))
+        except ReadsUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
 
 
