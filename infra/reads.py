@@ -137,8 +137,8 @@ class Way(NamedTuple):
     since: int
 
 
-class Reads(Protocol):
-    """The read tables. Every method raises `ReadsUnavailable` where they cannot answer."""
+class Checkpoints(Protocol):
+    """How far read tables are. Every method raises `ReadsUnavailable` where they cannot answer."""
 
     async def renew(self) -> None:
         """Make new connections: the server was restarted, or other tables are served."""
@@ -147,6 +147,10 @@ class Reads(Protocol):
     async def checkpoints(self, projections: Collection[str]) -> Mapping[str, Mapping[int, int]]:
         """How far each partition of these projections has been applied."""
         ...
+
+
+class Reads(Checkpoints, Protocol):
+    """The read tables of the social half."""
 
     async def position_at(self, moment: datetime) -> int:
         """The position of the newest event recorded at or before a moment; 0 if there is none."""

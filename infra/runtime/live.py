@@ -6,14 +6,14 @@ When the connection is lost everything cached is forgotten, and nothing kept unt
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import Protocol
 
 import structlog
 
 from infra.codec import SOCIAL_PARTITIONS
 from infra.ports import Applied
-from infra.reads import Changes, Reads, ReadsUnavailable
+from infra.reads import Changes, Checkpoints, ReadsUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -45,9 +45,10 @@ class Live:
     def __init__(  # noqa: PLR0913
         self,
         changes: Changes,
-        reads: Reads,
+        reads: Checkpoints,
         *,
         projections: Collection[str],
+        partitions: Sequence[int] = SOCIAL_PARTITIONS,
         followers: Collection[Follower],
         on_position: Callable[[int], None],
         on_lost: Callable[[], None] = lambda: None,
@@ -59,7 +60,7 @@ class Live:
         self._on_position = on_position
         self._on_lost = on_lost
         self._reached: dict[tuple[str, int], int] = {
-            (name, partition): 0 for name in projections for partition in SOCIAL_PARTITIONS
+            (name, partition): 0 for name in projections for partition in partitions
         }
         self._builds: dict[str, int] = {}
         self.connected = False
