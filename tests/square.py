@@ -1,9 +1,10 @@
 """A small square for tests: real events in a real log, folded into real read tables on demand."""
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Self
 
 from domain.shared.identifiers import id_number, make_id
@@ -24,10 +25,14 @@ from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring, secret
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_projections import PostgresProjections
-from infra.codec import SOCIAL_PARTITIONS, seal_event, username_key
+from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
+from infra.adapters.redis_timelines import RedisTimelines
+from infra.codec import SOCIAL_PARTITIONS, partition_of, seal_event, username_key
 from infra.http.authentication import Session, Tokens
-from infra.ports import Recorded
+from infra.ports import Frame, Recorded
+from infra.runtime.fanout import Limits, TimelineFanout
 from projections import SOCIAL
+from projections.home_timeline import effect_of
 
 EVENTS_MAX = 5_000
 
@@ -47,6 +52,8 @@ class Square:
     posts: dict[str, tuple[PostPublished, int]] = field(default_factory=dict)
     history: list[Recorded] = field(default_factory=list)
     applied: int = 0
+    fanout: TimelineFanout | None = None
+    chances: Iterator[int] = field(default_factory=count)
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -85,7 +92,7 @@ class Square:
         return await self.log.append(recorded)
 
     def new_id(self) -> str:
-        return make_id(int(self.now.timestamp() * 1000), secrets.randbits(22))
+        return make_id(int(self.now.timestamp() * 1000), next(self.chances))
 
     async def member(self, name: str) -> str:
         member_id = self.new_id()
@@ -216,9 +223,37 @@ class Square:
                     ]
                     await transaction.write(projection.name, folded)
                     transaction.advance(projection.name, dict.fromkeys(SOCIAL_PARTITIONS, reached))
+            if self.fanout is not None:
+                await self.fanout.apply(frames(events, self.applied, reached))
             self.history += events
             self.applied = reached
         return self.applied
+
+
+def frames(events: Sequence[Recorded], after: int, last: int) -> list[Frame]:
+    """One frame a partition for a stretch of the log."""
+    by_partition: dict[int, list[Recorded]] = {p: [] for p in SOCIAL_PARTITIONS}
+    for recorded in events:
+        by_partition[partition_of(recorded.event)].append(recorded)
+    return [Frame(p, after, after + 1, last, found) for p, found in by_partition.items()]
+
+
+@asynccontextmanager
+async def pushing(square: Square, redis_url: str, celebrities_from: int) -> AsyncIterator[None]:
+    """Have everything that is applied to the tables pushed to timelines too."""
+    store = RedisTimelines(redis_url)
+    sources = PostgresTimelineSources(square.url)
+    await store.open()
+    try:
+        assert await store.wait_until_reachable(5)
+        limits = Limits(celebrities_from=celebrities_from)
+        square.fanout = TimelineFanout(store, sources, square.log, effect_of, limits=limits)
+        await square.fanout.catch_up()
+        yield
+    finally:
+        square.fanout = None
+        await sources.close()
+        await store.close()
 
 
 def numbers(ids: Sequence[str]) -> list[int]:

@@ -1,16 +1,19 @@
 """Pages against an independent model of the timelines law, over random histories."""
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from infra.runtime.event_documents import document
+from infra.servers.valkey import start_valkey
 from tests.asking import Asking
 from tests.fault.oracle import Square as Oracle
-from tests.square import Square
+from tests.square import Square, pushing
 
 MEMBERS = 7
 
@@ -98,9 +101,6 @@ def oracle(square: Square, until: int) -> Oracle:
     return Oracle().see(events)
 
 
-Read = Callable[[str, str], Awaitable[Any]]
-
-
 async def walk_while_things_happen(asking: Asking, chance: Chance, member: str) -> None:
     """No item twice; none skipped that was there at the first page and could be seen all along."""
     dice, square = chance.dice, asking.square
@@ -129,16 +129,43 @@ async def walk_while_things_happen(asking: Asking, chance: Chance, member: str) 
     assert not missing, "an item was skipped"
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_pages_are_what_the_model_says(square: Square, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(2))
+async def test_pulled_pages_are_what_the_model_says(square: Square, seed: int) -> None:
     chance = Chance(square, random.Random(seed))
     await chance.gather()
     async with Asking.open(square) as asking:
-        for _ in range(25):
-            for _ in range(12):
-                await chance.act()
-            await square.apply()
-            await compare(asking, chance, f"seed {seed}")
+        await live(asking, chance, f"seed {seed}")
+
+
+@pytest.mark.parametrize("seed", range(2, 5))
+async def test_pushed_pages_are_what_the_model_says(
+    square: Square, redis_url: str, seed: int
+) -> None:
+    """With so low a threshold that accounts keep crossing it, both ways."""
+    chance = Chance(square, random.Random(seed))
+    await chance.gather()
+    await square.apply()
+    async with (
+        pushing(square, redis_url, celebrities_from=4),
+        Asking.open(square, redis_url) as asking,
+    ):
+        await live(asking, chance, f"seed {seed}")
+        metrics = (await asking.http.get("/metrics")).text
+    assert pages(metrics, "pushed") > 50
+    assert pages(metrics, "degraded") == 0
+
+
+def pages(metrics: str, source: str) -> float:
+    (line,) = re.findall(rf'plaza_feed_pages_total{{source="{source}"}} (.*)', metrics)
+    return float(line)
+
+
+async def live(asking: Asking, chance: Chance, note: str) -> None:
+    for _ in range(20):
+        for _ in range(12):
+            await chance.act()
+        await chance.square.apply()
+        await compare(asking, chance, note)
 
 
 async def compare(asking: Asking, chance: Chance, note: str) -> None:
@@ -161,38 +188,78 @@ async def compare(asking: Asking, chance: Chance, note: str) -> None:
     await walk_while_things_happen(asking, chance, member)
 
 
-async def test_only_the_newest_800_count_and_20_from_before_a_follow(square: Square) -> None:
+async def write(square: Square, author: str, count: int) -> list[str]:
+    posts = [square.published(author, f"{number}") for number in range(count)]
+    positions = await square.record_all([(f"post:{post.post_id}", post) for post in posts])
+    square.posts |= {post.post_id: (post, at) for post, at in zip(posts, positions, strict=True)}
+    return [post.post_id for post in posts]
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+async def test_only_the_newest_800_count_and_20_from_before_a_follow(
+    square: Square, redis_url: str, *, pushed: bool
+) -> None:
     ann, bob, cat = [await square.member(name) for name in ("ann", "bob", "cat")]
-
-    async def write(author: str, count: int) -> list[str]:
-        posts = [square.published(author, f"{number}") for number in range(count)]
-        positions = await square.record_all([(f"post:{post.post_id}", post) for post in posts])
-        square.posts |= {
-            post.post_id: (post, at) for post, at in zip(posts, positions, strict=True)
-        }
-        return [post.post_id for post in posts]
-
-    await write(ann, 300)
+    await write(square, ann, 300)
     await square.follow(cat, ann)
-    await write(ann, 30)
-    await write(bob, 900)
+    await write(square, ann, 30)
+    await write(square, bob, 900)
     await square.apply()
     before = square.applied
-    async with Asking.open(square) as asking:
+    async with AsyncExitStack() as stack:
+        if pushed:
+            await stack.enter_async_context(pushing(square, redis_url, celebrities_from=1000))
+        asking = await stack.enter_async_context(Asking.open(square, redis_url if pushed else ""))
         assert len(await asking.feed(cat, limit=100)) == 50
         await square.follow(cat, bob)
-        mine = await write(cat, 400)
-        theirs = await write(bob, 390)
+        await write(square, cat, 400)
+        await write(square, bob, 390)
         await square.apply()
-        model = oracle(square, square.applied)
         found = await asking.feed(cat, limit=100)
-        assert found == model.timeline(cat)
+        assert found == oracle(square, square.applied).timeline(cat)
         assert len(found) == 800
-        for post in (mine[-1], theirs[0], theirs[-1]):
+
+        # A walk goes on as of its first page, whatever comes meanwhile.
+        page = await asking.get("/api/feed", cat, limit=100)
+        walked = [post["postId"] for post in page["posts"]]
+        while page["hasMore"]:
+            await write(square, ann, 60)
+            await square.apply()
+            page = await asking.get("/api/feed", cat, limit=100, cursor=page["nextCursor"])
+            walked += [post["postId"] for post in page["posts"]]
+        assert walked == found
+
+        found = await asking.feed(cat, limit=100)
+        for post in (found[0], found[400], found[-1]):
             await square.delete(post)
         await square.apply()
         # What is deleted still counts: nothing older comes in its place.
-        assert len(await asking.feed(cat, limit=100)) == 797
-        assert await asking.feed(cat, limit=100, asOf=before) == oracle(square, before).timeline(
-            cat
-        )
+        found = await asking.feed(cat, limit=100)
+        assert found == oracle(square, square.applied).timeline(cat)
+        assert len(found) == 797
+        then = await asking.feed(cat, limit=100, asOf=before)
+        assert then == oracle(square, before).timeline(cat)
+
+
+async def test_without_redis_pages_are_the_same_and_say_so(square: Square, tmp_path: Path) -> None:
+    ann, bob = await square.member("ann"), await square.member("bob")
+    await square.follow(bob, ann)
+    posts = [await square.post(ann, f"{number}") for number in range(30)]
+    await square.apply()
+    server, url = start_valkey(tmp_path)
+    try:
+        async with pushing(square, url, 1000), Asking.open(square, url) as asking:
+            for _ in range(2):
+                page = await asking.get("/api/feed", bob)
+                assert "degraded" not in page
+            server.kill()
+            degraded = await asking.get("/api/feed", bob)
+            assert degraded == page | {
+                "degraded": True, "nextCursor": degraded["nextCursor"],
+            }  # fmt: skip
+            rest = await asking.get("/api/feed", bob, cursor=page["nextCursor"])
+            assert rest["degraded"] is True
+            shown = [post["postId"] for post in page["posts"] + rest["posts"]]
+            assert shown == posts[::-1]
+    finally:
+        server.stop()
