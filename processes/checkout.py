@@ -91,7 +91,6 @@ SETTLE_SECONDS = 20.0
 """How long an accepted capture or refund may stay without a notification before it is believed."""
 RETRY_SECONDS, RETRY_SECONDS_MAX = 0.25, 10.0
 ROUNDS_MAX = 12
-PAYMENT_SECRETS = "payment"
 REFUND = "refund"
 
 
@@ -562,19 +561,7 @@ def waits(checkout: Checkout, now: datetime) -> Next:
 
 
 def question(checkout: Checkout, call: Call) -> Question:
-    request = requested(checkout, call)
-    match call.step:
-        case "authorise":
-            return Question(call.key, request, PAYMENT_SECRETS)
-        case "details":
-            return Question(call.key, request, details_secrets(call.attempt))
-        case _:
-            return Question(call.key, request)
-
-
-def details_secrets(attempt: int) -> str:
-    """The name under which the vault keeps what the buyer came back with."""
-    return f"details-{attempt}"
+    return Question(call.key, requested(checkout, call), call.secrets)
 
 
 def requested(checkout: Checkout, call: Call) -> PaymentRequest:

@@ -95,6 +95,7 @@ def asked(step: str, attempt: int = 1, psp: str = "") -> events.ProviderAsked:
         attempt=attempt,
         key=f"c1:{step}:{attempt}",
         psp_reference=psp,
+        secrets={"authorise": "payment", "details": "d1"}.get(step, ""),
     )
 
 
@@ -459,9 +460,7 @@ def test_a_payment_that_takes_too_long_is_given_up(history: Sequence[Any]) -> No
 
 def test_details_are_submitted_with_what_the_vault_keeps() -> None:
     (question,) = next_of(DETAILS).questions
-    assert question == Question(
-        "c1:details:1", SubmitDetails(key="c1:details:1", secrets={}), "details-1"
-    )
+    assert question == Question("c1:details:1", SubmitDetails(key="c1:details:1", secrets={}), "d1")
 
 
 def test_a_pending_payment_waits_for_its_notification() -> None:
@@ -661,8 +660,8 @@ def test_a_checkout_is_paid_in_one_currency() -> None:
 
 
 def test_details_are_taken_from_the_buyer_while_they_are_awaited() -> None:
-    mine = commands.SubmitDetails(checkout_id="c1", member_id="ann")
-    theirs = commands.SubmitDetails(checkout_id="c1", member_id="eve")
+    mine = commands.SubmitDetails(checkout_id="c1", member_id="ann", secrets="d1")
+    theirs = commands.SubmitDetails(checkout_id="c1", member_id="eve", secrets="d1")
     checkout.given(*ACTING).when(mine, at=NOON).then(asked("details"))
     checkout.given(*ACTING).when(theirs, at=NOON).then_rejected(CheckoutUnknown("c1"))
     checkout.given(*DONE).when(mine, at=NOON).then_rejected(NoActionAwaited("c1", "confirmed"))

@@ -19,10 +19,11 @@ class StartCheckout(Command, frozen=True, kw_only=True):
 
 
 class SubmitDetails(Command, frozen=True, kw_only=True):
-    """The buyer is back from a redirect or a challenge."""
+    """The buyer is back from a redirect or a challenge; the vault keeps what they came with."""
 
     checkout_id: str
     member_id: str
+    secrets: str
 
 
 class RecordReserved(Command, frozen=True, kw_only=True):

@@ -28,6 +28,9 @@ from domain.shared.personal import Personal
 
 CAPTURE_ATTEMPTS_MAX = 2
 CANCEL_ATTEMPTS_MAX = 3
+PAYMENT_SECRETS = "payment"
+"""The vault's name for what a payment is authorised with."""
+
 DEADLINE_HOLDS = 2
 """The buyer has this many holds' time to come back; after the first, units may be gone."""
 
@@ -88,6 +91,7 @@ class Call(Struct, frozen=True, kw_only=True):
     attempt: int
     key: str
     psp_reference: str = ""
+    secrets: str = ""
     status: CallStatus = "asked"
     references: frozenset[str] = frozenset()
     tries: int = 0
@@ -229,10 +233,12 @@ def submit_details(command: commands.SubmitDetails, checkout: Checkout) -> list[
         raise CheckoutUnknown(command.checkout_id)
     if checkout.phase != "action":
         raise NoActionAwaited(command.checkout_id, checkout.status)
-    return [ask(checkout, "details")]
+    return [ask(checkout, "details", secrets=command.secrets)]
 
 
-def ask(checkout: Checkout, step: CallStep, psp_reference: str = "") -> events.ProviderAsked:
+def ask(
+    checkout: Checkout, step: CallStep, psp_reference: str = "", secrets: str = ""
+) -> events.ProviderAsked:
     """The next call of a step; its key is a function of checkout, step and attempt."""
     attempt = 1 + sum(call.step == step for call in checkout.calls.values())
     return events.ProviderAsked(
@@ -241,6 +247,7 @@ def ask(checkout: Checkout, step: CallStep, psp_reference: str = "") -> events.P
         attempt=attempt,
         key=f"{checkout.checkout_id}:{step}:{attempt}",
         psp_reference=psp_reference,
+        secrets=secrets,
     )
 
 
@@ -249,7 +256,7 @@ def reserved(command: commands.RecordReserved, checkout: Checkout) -> list[Check
         return []
     return [
         events.ItemsReserved(checkout_id=command.checkout_id, expires_at=command.expires_at),
-        ask(checkout, "authorise"),
+        ask(checkout, "authorise", secrets=PAYMENT_SECRETS),
     ]
 
 
@@ -545,7 +552,11 @@ def started(event: events.CheckoutStarted) -> Checkout:
 
 def asked(checkout: Checkout, event: events.ProviderAsked) -> Checkout:
     call = Call(
-        step=event.step, attempt=event.attempt, key=event.key, psp_reference=event.psp_reference
+        step=event.step,
+        attempt=event.attempt,
+        key=event.key,
+        psp_reference=event.psp_reference,
+        secrets=event.secrets,
     )
     phase = "details" if event.step == "details" else checkout.phase
     return replace(checkout, calls={**checkout.calls, event.key: call}, phase=phase)

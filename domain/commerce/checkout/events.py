@@ -46,7 +46,8 @@ class ItemsReserved(Event, frozen=True, kw_only=True, tag="checkout.reserved.v1"
 class ProviderAsked(Event, frozen=True, kw_only=True, tag="checkout.provider_asked.v1"):
     """Stored before the call goes out. A call is repeated under its key until it is answered.
 
-    `psp_reference` is the payment that is captured or cancelled; empty for the others.
+    `psp_reference` is the payment that is captured or cancelled; empty for the others. `secrets`
+    names what the vault keeps for the call.
     """
 
     ordered_by: ClassVar[str] = "checkout_id"
@@ -55,6 +56,7 @@ class ProviderAsked(Event, frozen=True, kw_only=True, tag="checkout.provider_ask
     attempt: int
     key: str
     psp_reference: str = ""
+    secrets: str = ""
 
 
 class ProviderUnanswered(Event, frozen=True, kw_only=True, tag="checkout.provider_unanswered.v1"):
