@@ -8,8 +8,8 @@ from infra.http.problems import too_large
 
 BODY_BYTES_MAX = 1024 * 1024
 DRAINED_BYTES_MAX = 32 * BODY_BYTES_MAX
-"""A body up to this size is read and thrown away after its 413, so that its sender, who does not
-look for an answer before all is sent, gets to see it. Beyond, the connection is closed."""
+"""A larger body than allowed is read and thrown away up to this size before its 413, so that its
+sender, who does not look for an answer before all is sent, gets to see it."""
 
 
 class ClientGone(Exception):
@@ -17,28 +17,26 @@ class ClientGone(Exception):
 
 
 async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body. Raises a 413 problem for one that is too large, without reading it."""
+    """The whole body. Raises a 413 problem for one that is too large, without keeping it."""
     declared = headers.get(b"content-length")
-    if declared is not None and int(declared) > BODY_BYTES_MAX:
-        raise too_large(BODY_BYTES_MAX, close=int(declared) > DRAINED_BYTES_MAX)
+    if declared is not None and int(declared) > DRAINED_BYTES_MAX:
+        raise too_large(BODY_BYTES_MAX, close=True)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
     body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        return within(body)
+    if not message.get("more_body") and len(body) <= BODY_BYTES_MAX:
+        return body
     pieces = bytearray(body)
-    while message.get("more_body"):
+    size = len(body)
+    while message.get("more_body") and size <= DRAINED_BYTES_MAX:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        pieces += message.get("body", b"")
-        if len(pieces) > BODY_BYTES_MAX:
-            raise too_large(BODY_BYTES_MAX, close=declared is None)
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size <= BODY_BYTES_MAX:
+            pieces += piece
+    if size > BODY_BYTES_MAX:
+        raise too_large(BODY_BYTES_MAX, close=size > DRAINED_BYTES_MAX)
     return bytes(pieces)
-
-
-def within(body: bytes) -> bytes:
-    if len(body) > BODY_BYTES_MAX:
-        raise too_large(BODY_BYTES_MAX, close=False)
-    return body
