@@ -27,7 +27,7 @@ from infra.adapters.plaza_recorder import LoggedEvent, LogMapper, PlazaLog
 from infra.ports import Recorded, StreamMoved
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SIZES = (1, 1, 1, 1, 2, 3, 10)
+SIZES = (1, 1, 1, 2, 5, 20)
 LIBRARY_SIZES = (1, 5, 20, 50)
 CONFLICTS = 0.02
 
