@@ -12,6 +12,9 @@ from infra.adapters.pools import Pool
 from infra.payments import Details
 
 NONCE_BYTES = 12
+PAYMENTS_KEY = "payments"
+"""The name of the services' secret whose value is the key."""
+
 CONNECTIONS_MAX = 4
 
 PUT = """

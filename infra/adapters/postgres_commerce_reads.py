@@ -79,6 +79,8 @@ def listing(available: str, holds: str, *, filtered: bool) -> str:
 
 HOLDS_NOW, HOLDS_THEN = f"p.until = {OPEN}", "p.since <= %(at)s AND p.until > %(at)s"
 
+AVAILABLE = "SELECT product_id, available FROM availability WHERE product_id = ANY(%(ids)s)"
+
 CART = f"""
 SELECT product_id, quantity, seen_currency, seen_price, source_post_id FROM cart_lines
 WHERE member_id = %(member)s AND until = {OPEN} ORDER BY since, product_id
@@ -185,6 +187,10 @@ class PostgresCommerceReads:
         for name, partition, position in rows:
             found[name][partition] = position
         return found
+
+    async def available(self, product_ids: Collection[int]) -> Mapping[int, int]:
+        """Units that can be bought; a product never stocked is left out."""
+        return dict(await self._ask.rows(AVAILABLE, ids=list(product_ids)))
 
     async def products(
         self, product_ids: Collection[int], position: int = OPEN

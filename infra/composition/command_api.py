@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,31 @@ from prometheus_client.process_collector import ProcessCollector
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from command_api import engagement, posts, relations, sessions, users
+from command_api import (
+    carts,
+    checkouts,
+    engagement,
+    orders,
+    posts,
+    products,
+    relations,
+    sessions,
+    shops,
+    users,
+    webhooks,
+)
 from command_api.endpoint import Desk
+from command_api.market import Market
 from command_api.users import Accounts
 from domain.deciders import DECIDERS
+from infra.adapters.adyen_webhooks import AdyenNotifications
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresCredentials, PostgresKeyring, secret
 from infra.adapters.migrations import migrate
 from infra.adapters.passwords import Argon2Passwords
+from infra.adapters.payment_secrets import PAYMENTS_KEY, PostgresPaymentSecrets
 from infra.adapters.postgres_changes import PostgresChanges
+from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.adapters.postgres_reads import PostgresReads
 from infra.composition.revocations import follow_revocations
 from infra.composition.settings import Settings
@@ -61,6 +78,7 @@ LIMITS: Mapping[str, Limit] = {
     "POST /api/posts": Limit(per_minute=300, burst=600),
     "POST /api/posts/{postId}/like": Limit(per_minute=1_200, burst=1_200),
     "POST /api/posts/{postId}/repost": Limit(per_minute=600, burst=600),
+    "POST /api/checkouts": Limit(per_minute=30, burst=60),
     "POST /api/users/{userId}/follow": Limit(per_minute=600, burst=1_200),
     "*": Limit(per_minute=1_200, burst=1_200),
 }
@@ -88,6 +106,8 @@ class Resources:
     secrets: Secrets
     revocations: Revocations
     clock: Clock
+    market: Market | None = None
+    """None: nothing is sold."""
 
 
 def utc_now() -> datetime:
@@ -132,6 +152,7 @@ def build(
         *relations.routes(desk),
         *posts.routes(desk, resources.clock),
         *engagement.routes(desk),
+        *(market_routes(desk, resources.market) if resources.market else ()),
     ]
     own = self_description.routes(ABOUT, others=routes, metrics_kept=metrics, ready=readiness(log))
     return Entrance(
@@ -141,6 +162,17 @@ def build(
         origins=Origins(origins),
         hot=hot_endpoints(routes),
     )
+
+
+def market_routes(desk: Desk, market: Market) -> list[Route]:
+    return [
+        *shops.routes(desk, market),
+        *products.routes(desk, market),
+        *carts.routes(desk),
+        *checkouts.routes(desk, market),
+        *orders.routes(desk, market),
+        *webhooks.routes(desk, market),
+    ]
 
 
 UNLIMITED = Limit(per_minute=1e9, burst=1_000_000_000)
@@ -234,4 +266,22 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             ),
             revocations=revocations,
             clock=utc_now,
+            market=await opened_market(settings, stack),
         )
+
+
+async def opened_market(settings: Settings, stack: contextlib.AsyncExitStack) -> Market:
+    url = settings.postgres_url
+    entrusted = await PostgresPaymentSecrets.connect(url, await secret(url, PAYMENTS_KEY))
+    stack.push_async_callback(entrusted.close)
+    reads = PostgresCommerceReads(url, connections_max=2)
+    stack.push_async_callback(reads.close)
+    # Without a key nobody can sign, so that every notification is refused.
+    hmac_key = settings.adyen_hmac_key or secrets.token_hex(32)
+    return Market(
+        secrets=entrusted,
+        notifications=AdyenNotifications(hmac_key),
+        availability=reads,
+        hold_seconds=settings.reservation_seconds,
+        clock=utc_now,
+    )
