@@ -1,0 +1,211 @@
+"""What the pages of the commerce half are given, and what every request to one starts with."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from domain.shared.identifiers import id_number, id_text
+from infra.commerce_reads import CommerceReads, ProductRow
+from infra.http.authentication import Authenticator, header
+from infra.http.consistency import Applied as AppliedPosition
+from infra.http.consistency import required_position
+from infra.http.cursors import Cursors
+from infra.http.problems import not_found
+from infra.ports import Applied, Clock
+from infra.reads import ReadsUnavailable
+from query_api.commerce_shapes import ProductPage, Seller, money
+from query_api.context import bad_moment, moment_of
+from query_api.generations import Generations
+from query_api.shapes import ProductCard
+
+POSITION_DIGITS_MAX = 18
+PRODUCTS_MAX = 50_000
+_decode = msgspec.json.Decoder(dict).decode
+_encode = msgspec.json.Encoder().encode
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Product:
+    """A product as pages show it: its page's JSON is made once."""
+
+    __slots__ = ("card", "json", "row")
+
+    def __init__(self, row: ProductRow) -> None:
+        self.row = row
+        self.json = _encode(product_page(row))
+        price = money(row.currency, row.price)
+        self.card = ProductCard(id_text(row.product_id), row.title, price, units(row))
+
+
+def units(row: ProductRow) -> int:
+    """How many can be bought: none of what is withdrawn."""
+    return row.available if row.for_sale else 0
+
+
+def product_page(row: ProductRow) -> ProductPage:
+    return ProductPage(
+        product_id=id_text(row.product_id),
+        title=row.title,
+        description=row.description,
+        category=row.category,
+        price=money(row.currency, row.price),
+        available=units(row),
+        media_urls=list(row.media_urls),
+        attributes=_decode(row.attributes),
+        seller=Seller(id_text(row.shop_id), row.shop_name),
+        for_sale=row.for_sale,
+    )
+
+
+class Products:
+    """The local cache of products, and `query_api.items.ProductCards` for posts that show them.
+
+    Nothing cached outlives its truth: what projections tell of is forgotten, and while nobody
+    tells us nothing is kept. What was being fetched when it changed is not kept either.
+    """
+
+    def __init__(self, reads: CommerceReads, products_max: int = PRODUCTS_MAX) -> None:
+        self._reads = reads
+        self._known: Generations[int, Product] = Generations(products_max)
+        self._fetching: set[Fetch] = set()
+        self._keeping = False
+
+    def begin(self) -> None:
+        self._keeping = True
+
+    def end(self) -> None:
+        self._keeping = False
+        self._forget_all()
+
+    def changed(self, applied: Applied) -> None:
+        if applied.everything:
+            self._forget_all()
+            return
+        for number in applied.products:
+            self._known.drop(number)
+        for fetch in self._fetching:
+            fetch.changed.update(applied.products)
+
+    def _forget_all(self) -> None:
+        self._known.clear()
+        for fetch in self._fetching:
+            fetch.spoiled = True
+
+    def known(self, number: int) -> Product | None:
+        return self._known.get(number)
+
+    async def get(self, numbers: Collection[int]) -> Mapping[int, Product]:
+        """Those of these products that there are. Raises `ReadsUnavailable`."""
+        found = {number: known for number in numbers if (known := self._known.get(number))}
+        missing = [number for number in numbers if number not in found]
+        if not missing:
+            return found
+        fetch = Fetch()
+        self._fetching.add(fetch)
+        try:
+            rows = await self._reads.products(missing)
+        finally:
+            self._fetching.discard(fetch)
+        for row in rows:
+            product = found[row.product_id] = Product(row)
+            if self._keeping and not fetch.spoiled and row.product_id not in fetch.changed:
+                self._known.put(row.product_id, product)
+        return found
+
+    async def cards(self, product_ids: Collection[str]) -> Mapping[str, ProductCard]:
+        """See `query_api.items.ProductCards`: posts are shown without what cannot be read now."""
+        numbers = [number for text in product_ids if (number := number_of(text)) is not None]
+        try:
+            async with asyncio.timeout(CARDS_SECONDS):
+                found = await self.get(numbers)
+        except (ReadsUnavailable, TimeoutError):
+            return {}
+        return {product.card.product_id: product.card for product in found.values()}
+
+
+CARDS_SECONDS = 1.0
+
+
+class Fetch:
+    """A look at the tables that is under way, and what has changed since it began."""
+
+    __slots__ = ("changed", "spoiled")
+
+    def __init__(self) -> None:
+        self.changed: set[int] = set()
+        self.spoiled = False
+
+
+def number_of(text: str) -> int | None:
+    try:
+        return id_number(text)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Market:
+    """`newest` answers the newest position that the read tables have heard of."""
+
+    reads: CommerceReads
+    products: Products
+    authenticator: Authenticator
+    applied: AppliedPosition
+    cursors: Cursors
+    clock: Clock
+    newest: Callable[[], Awaitable[int]]
+
+    async def member(self, headers: Headers) -> str:
+        """Who asks, once what they must not miss is applied. Raises a 401 problem for nobody."""
+        authorization = header(headers, b"authorization")
+        session = self.authenticator.authenticate(authorization)
+        if await self.caught_up(headers):
+            session = self.authenticator.authenticate(authorization)
+        return session.member_id
+
+    async def anybody(self, headers: Headers) -> None:
+        """Refuse a session that does not hold; none is as good as one."""
+        self.authenticator.identify(header(headers, b"authorization"))
+        await self.caught_up(headers)
+
+    async def caught_up(self, headers: Headers) -> bool:
+        """Wait for what the caller must not miss; answers whether that took any waiting."""
+        position = required_position(headers)
+        if position <= self.applied.position:
+            return False
+        await self.applied.require(position)
+        return True
+
+    async def as_of(self, parameters: Mapping[str, str]) -> int | None:
+        """The position that `asOf` names, once everything up to it is applied."""
+        text = parameters.get("asOf")
+        if text is None:
+            return None
+        if text.isascii() and text.isdigit() and len(text) <= POSITION_DIGITS_MAX:
+            position = int(text)
+            if position > self.applied.position and position > await self.reads.head():
+                raise bad_moment("The log has not reached this position yet.")
+        else:
+            moment = moment_of(text)
+            if moment > self.clock():
+                raise bad_moment("This moment has not come yet.")
+            position = await self.reads.position_at(moment)
+        await self.applied.require(position)
+        return position
+
+
+def id_in_path(request: Request, name: str, what: str) -> int:
+    """Raises a 404 problem for what is not even an id."""
+    number = number_of(request.path_params[name])
+    if number is None:
+        raise not_found(what)
+    return number
+
+
+def answer(page: object) -> Response:
+    return Response(_encode(page), media_type="application/json")

@@ -1,0 +1,119 @@
+"""Products with their live price and availability: one, and lists of them."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.commerce_reads import ProductFilter
+from infra.http.lists import limit_of
+from infra.http.openapi import Operation, Parameter, described
+from infra.http.problems import invalid_parameter, not_found
+from infra.ports import OPEN
+from query_api.commerce_shapes import ProductList, ProductPage
+from query_api.market import Market, answer, id_in_path, number_of, product_page
+from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
+from query_api.walk import Walk
+
+TAG = "Products"
+DIGITS_MAX = 15
+FILTERS = (
+    Parameter("category", str, "Only products of exactly this category."),
+    Parameter("shopId", str, "Only products of this shop."),
+    Parameter("minPrice", int, "Only products that cost at least this, in minor units."),
+    Parameter("maxPrice", int, "Only products that cost at most this, in minor units."),
+    Parameter("available", bool, "`true`: only what can be bought; `false`: only what cannot."),
+)
+
+
+def routes(market: Market) -> list[Route]:
+    @described(
+        Operation(
+            summary="A product",
+            tag=TAG,
+            answers={200: ProductPage},
+            parameters=[
+                Parameter("product_id", str, "The product's id.", where="path"),
+                AS_OF,
+                LOG_POSITION,
+            ],
+            refusals=(401, 404, 422, 503),
+            login="optional",
+        )
+    )
+    async def product(request: Request) -> Response:
+        await market.anybody(request.scope["headers"])
+        number = id_in_path(request, "product_id", "product")
+        at = await market.as_of(request.query_params)
+        if at is not None:
+            rows = await market.reads.products([number], at)
+            if not rows:
+                raise not_found("product")
+            return answer(product_page(rows[0]))
+        found = market.products.known(number) or (await market.products.get([number])).get(number)
+        if found is None:
+            raise not_found("product")
+        return Response(found.json, media_type="application/json")
+
+    @described(
+        Operation(
+            summary="Products for sale, newest first",
+            tag=TAG,
+            answers={200: ProductList},
+            parameters=[*FILTERS, *LIST_PARAMETERS, AS_OF, LOG_POSITION],
+            refusals=(401, 422, 503),
+            login="optional",
+        )
+    )
+    async def products(request: Request) -> Response:
+        await market.anybody(request.scope["headers"])
+        parameters = request.query_params
+        limit = limit_of(parameters)
+        wanted = filter_of(parameters)
+        at = await market.as_of(parameters)
+        walk = Walk(market.cursors, f"products {wanted} {at}", parameters)
+        (before,) = walk.place([OPEN])
+        rows = await market.reads.products_before(
+            before, wanted, limit + 1, OPEN if at is None else at
+        )
+        cursor = walk.cursor([rows[limit - 1].product_id]) if len(rows) > limit else None
+        page = ProductList(
+            products=[product_page(row) for row in rows[:limit]],
+            next_cursor=cursor,
+            has_more=cursor is not None,
+        )
+        return answer(page)
+
+    return [
+        Route("/api/products", products),
+        Route("/api/products/{product_id}", product),
+    ]
+
+
+def filter_of(parameters: Mapping[str, str]) -> ProductFilter:
+    shop = parameters.get("shopId")
+    return ProductFilter(
+        category=parameters.get("category"),
+        # What is no id is no shop's: nothing is found.
+        shop_id=None if shop is None else number_of(shop) or 0,
+        price_min=price_of(parameters, "minPrice"),
+        price_max=price_of(parameters, "maxPrice"),
+        available=truth_of(parameters, "available"),
+    )
+
+
+def price_of(parameters: Mapping[str, str], name: str) -> int | None:
+    text = parameters.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX):
+        raise invalid_parameter(name, f"`{name}` is a number of minor units.")
+    return int(text)
+
+
+def truth_of(parameters: Mapping[str, str], name: str) -> bool | None:
+    text = parameters.get(name)
+    if text not in {None, "true", "false"}:
+        raise invalid_parameter(name, f"`{name}` is true or false.")
+    return None if text is None else text == "true"
