@@ -52,11 +52,16 @@ APPEND = """
     FROM log.append(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
 """
 
+NO_ANSWERS: tuple[tuple[bytes, ...], ...] = ((),) * 6
+
 WRITTEN, KEY_TAKEN = "W", "K"
 """Two of the outcomes that `log.append` answers; any other is that the stream has moved."""
 
 VALUES_REFUSED = ("22", "23", "54")
 """Classes of SQLSTATEs that say that a command's values are at fault, and not the server."""
+
+CONNECTION_ENDED = ("08", "57P")
+"""Classes that come with the end of the connection, before or after a commit."""
 
 log = structlog.get_logger()
 
@@ -76,8 +81,10 @@ class Command:
     """
 
     __slots__ = (
+        "after_streams",
+        "after_versions",
         "answer",
-        "continues",
+        "answer_columns",
         "done",
         "doubtful",
         "events",
@@ -100,7 +107,10 @@ class Command:
         self.done = done
         self.since = since
         self.doubtful = False
-        self.continues = continued(events)
+        before = continued(events)
+        self.after_streams = [binary_arrays.text(stream) for stream, _ in before]
+        self.after_versions = [binary_arrays.bigint(version) for _, version in before]
+        self.answer_columns = None if answer is None else answer_columns(answer)
         if len(events) == 1:
             (recorded,) = events
             self.streams = binary_arrays.text(recorded.stream)
@@ -139,6 +149,17 @@ def continued(events: Sequence[Recorded]) -> Sequence[tuple[str, int]]:
     return before
 
 
+def answer_columns(answer: StoredAnswer) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes]:
+    return (
+        binary_arrays.text(answer.member_id),
+        binary_arrays.text(answer.key),
+        binary_arrays.bytea(answer.body_hash),
+        binary_arrays.integer(answer.status),
+        binary_arrays.bytea(answer.body),
+        binary_arrays.bigint(answer.position),
+    )
+
+
 class GroupCommit:
     """The one writer of a process. `submit` is called from the event loop that `run` runs on."""
 
@@ -149,6 +170,7 @@ class GroupCommit:
         self._filled = asyncio.Event()
         self._connection: psycopg.AsyncConnection | None = None
         self._failures = 0
+        self._alone = 0
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -182,6 +204,7 @@ class GroupCommit:
 
     async def _run(self) -> None:
         while True:
+            commands_max = WAITING_MAX
             if not self._waiting:
                 if self._closing:
                     return
@@ -190,23 +213,22 @@ class GroupCommit:
                 # Callers who were all answered together ask again together, and would take turns
                 # with the server. Sending half of them first lets both work at the same time.
                 commands_max = max(len(self._waiting) // 2, HALVES_MIN)
-            else:
-                commands_max = WAITING_MAX
+            if self._alone:
+                self._alone -= 1
+                commands_max = 1
             batch = self._take(commands_max)
             if not batch:
                 continue
             try:
                 await self._write(batch)
             except asyncio.CancelledError:
-                for command in batch:
-                    self._give_up(command, LogUnavailable("closed"))
+                self._abandon(batch, "closed")
                 raise
             except Exception as error:
                 # A fault of ours must not leave callers waiting, nor end the writer.
                 log.exception("log.writer_failed")
+                self._abandon(batch, repr(error))
                 await self._disconnect()
-                for command in batch:
-                    self._give_up(command, LogUnavailable(repr(error)))
 
     def _take(self, commands_max: int) -> list[Command]:
         """The next batch, in order of arrival, without those whose callers have gone away."""
@@ -274,7 +296,7 @@ class GroupCommit:
             first = end
             if ours is not None:
                 command.succeed(ours)
-                head = ours[-1] if ours else head
+                head = max(head, ours[-1]) if ours else head
             elif outcome == KEY_TAKEN:
                 command.fail(KeyTaken())
             else:
@@ -286,7 +308,7 @@ class GroupCommit:
         self, connection: psycopg.AsyncConnection, batch: list[Command], error: Exception
     ) -> None:
         state = getattr(error, "sqlstate", None) or ""
-        if connection.closed or not state:
+        if connection.closed or not state or state.startswith(CONNECTION_ENDED):
             # The batch was sent and its answer lost: only the log knows what became of it.
             log.warning("log.outcome_unknown", commands=len(batch), error=_first_line(error))
             for command in batch:
@@ -304,8 +326,8 @@ class GroupCommit:
             batch[0].fail(Unstorable(str(error)))
         else:
             # One command's values were refused, and with them the batch: each goes alone.
-            for command in batch:
-                await self._write([command])
+            self._waiting.extendleft(reversed(batch))
+            self._alone = len(batch)
 
     def _put_back(self, batch: Sequence[Command]) -> None:
         """Return a batch to the front of the queue, less those who have waited long enough."""
@@ -319,6 +341,11 @@ class GroupCommit:
             else:
                 self._give_up(command, LogUnavailable("the log does not answer"))
         self._waiting = still_waiting
+
+    def _abandon(self, batch: Sequence[Command], reason: str) -> None:
+        """Nobody will look after these any more, and they may have been sent."""
+        for command in batch:
+            command.fail(OutcomeUnknown(reason))
 
     def _give_up(self, command: Command, error: LogUnavailable) -> None:
         command.fail(OutcomeUnknown(str(error)) if command.doubtful else error)
@@ -403,31 +430,33 @@ def _has_ended(connection: psycopg.AsyncConnection) -> bool:
 def _parameters(batch: Sequence[Command]) -> list[bytes]:
     total = 0
     ends: list[bytes] = []
-    continues: list[tuple[int, str, int]] = []
-    answers: list[tuple[int, StoredAnswer]] = []
+    afters: list[bytes] = []
+    answers: list[bytes] = []
     for number, command in enumerate(batch, start=1):
         total += len(command.events)
         ends.append(binary_arrays.integer(total))
-        for stream, version in command.continues:
-            continues.append((number, stream, version))
+        if command.after_streams:
+            afters += [binary_arrays.integer(number)] * len(command.after_streams)
         if command.answer is not None:
-            answers.append((number, command.answer))
+            answers.append(binary_arrays.integer(number))
+    columns = zip(*(one.answer_columns for one in batch if one.answer_columns), strict=True)
+    members, keys, hashes, statuses, bodies, positions = tuple(columns) or NO_ANSWERS
     return [
         binary_arrays.integers(ends),
         binary_arrays.texts([command.streams for command in batch], total),
         binary_arrays.bigints([command.versions for command in batch], total),
         binary_arrays.texts([command.topics for command in batch], total),
         binary_arrays.byteas([command.states for command in batch], total),
-        binary_arrays.integers([binary_arrays.integer(number) for number, _, _ in continues]),
-        binary_arrays.texts([binary_arrays.text(stream) for _, stream, _ in continues]),
-        binary_arrays.bigints([binary_arrays.bigint(version) for _, _, version in continues]),
-        binary_arrays.integers([binary_arrays.integer(number) for number, _ in answers]),
-        binary_arrays.texts([binary_arrays.text(a.member_id) for _, a in answers]),
-        binary_arrays.texts([binary_arrays.text(a.key) for _, a in answers]),
-        binary_arrays.byteas([binary_arrays.bytea(a.body_hash) for _, a in answers]),
-        binary_arrays.integers([binary_arrays.integer(a.status) for _, a in answers]),
-        binary_arrays.byteas([binary_arrays.bytea(a.body) for _, a in answers]),
-        binary_arrays.bigints([binary_arrays.bigint(a.position) for _, a in answers]),
+        binary_arrays.integers(afters),
+        binary_arrays.texts([each for command in batch for each in command.after_streams]),
+        binary_arrays.bigints([each for command in batch for each in command.after_versions]),
+        binary_arrays.integers(answers),
+        binary_arrays.texts(members),
+        binary_arrays.texts(keys),
+        binary_arrays.byteas(hashes),
+        binary_arrays.integers(statuses),
+        binary_arrays.byteas(bodies),
+        binary_arrays.bigints(positions),
     ]
 
 

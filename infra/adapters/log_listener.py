@@ -38,7 +38,7 @@ class LogListener:
 
     async def wait(self, after: int, seconds: float) -> bool:
         """True as soon as the log has an event after this position; False after `seconds`."""
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._listen(), name="log-listener")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
