@@ -134,6 +134,8 @@ class Items:
         # Whatever the cache holds, or something in it refers to, is found here when it changes.
         self._posts: WeakValueDictionary[int, Item] = WeakValueDictionary()
         self._authors: WeakValueDictionary[int, Author] = WeakValueDictionary()
+        # Which posts show a product; those no longer cached are forgotten with the product.
+        self._showing: dict[str, set[int]] = {}
         self._loads: set[_Load] = set()
         self._keeping = False
 
@@ -155,6 +157,7 @@ class Items:
         self._positions.clear()
         self._posts.clear()
         self._authors.clear()
+        self._showing.clear()
 
     def forget_posts(self, post_ids: Iterable[int]) -> None:
         for post_id in post_ids:
@@ -178,10 +181,10 @@ class Items:
 
     def forget_products(self, product_ids: Collection[str]) -> None:
         """Forget the posts that show these products."""
-        wanted = set(product_ids)
-        self.forget_posts(
-            [i.post_id for i in list(self._posts.values()) if wanted & {*i.product_ids}]
-        )
+        for load in self._loads:
+            load.products.update(product_ids)
+        for product_id in product_ids:
+            self.forget_posts(self._showing.pop(product_id, ()))
 
     # What pages need.
 
@@ -255,7 +258,9 @@ class Items:
         known = self._posts.get(row.post_id)
         current = known is not None and known.author is author
         item = known if known is not None and current else drawing.item(row, author)
-        if current or (load.keeps(author.id) and row.post_id not in load.posts):
+        if current or load.keeps_post(row):
+            for product_id in row.product_ids:
+                self._showing.setdefault(product_id, set()).add(row.post_id)
             author.post_ids.add(row.post_id)
             self._posts[row.post_id] = item
             self._positions.put(row.post_id, row.position)
@@ -278,11 +283,17 @@ class _Load:
     def __init__(self, keeping: bool) -> None:  # noqa: FBT001
         self.posts: set[int] = set()
         self.members: set[int] = set()
+        self.products: set[str] = set()
         self.keeping = keeping
 
     def keeps(self, member_id: int) -> bool:
         """Whether what shows this member may be kept."""
         return self.keeping and member_id not in self.members
+
+    def keeps_post(self, row: PostRow) -> bool:
+        """Whether this post may be kept as it was read, with its author and its products."""
+        unchanged = row.post_id not in self.posts and self.products.isdisjoint(row.product_ids)
+        return unchanged and self.keeps(row.author_id)
 
 
 async def prepare(

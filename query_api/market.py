@@ -1,7 +1,7 @@
 """What the pages of the commerce half are given, and what every request to one starts with."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -20,10 +20,12 @@ from infra.reads import ReadsUnavailable
 from query_api.commerce_shapes import ProductPage, Seller, money
 from query_api.context import bad_moment, moment_of
 from query_api.generations import Generations
+from query_api.items import Items
 from query_api.shapes import ProductCard
 
 POSITION_DIGITS_MAX = 18
 PRODUCTS_MAX = 50_000
+CARDS_SECONDS = 1.0
 _decode = msgspec.json.Decoder(dict).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -128,7 +130,26 @@ class Products:
         return {product.card.product_id: product.card for product in found.values()}
 
 
-CARDS_SECONDS = 1.0
+class PostsFollow:
+    """Posts show products, so what is cached of them is forgotten with what changes about these.
+
+    See `infra.runtime.live.Follower`.
+    """
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    def begin(self) -> None:
+        self._items.forget_all()
+
+    def end(self) -> None:
+        self._items.forget_all()
+
+    def changed(self, applied: Applied) -> None:
+        if applied.everything:
+            self._items.forget_all()
+        elif applied.products:
+            self._items.forget_products([id_text(number) for number in applied.products])
 
 
 class Fetch:
@@ -150,7 +171,7 @@ def number_of(text: str) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Market:
-    """`newest` answers the newest position that the read tables have heard of."""
+    """The parts that the pages are made with."""
 
     reads: CommerceReads
     products: Products
@@ -158,7 +179,6 @@ class Market:
     applied: AppliedPosition
     cursors: Cursors
     clock: Clock
-    newest: Callable[[], Awaitable[int]]
 
     async def member(self, headers: Headers) -> str:
         """Who asks, once what they must not miss is applied. Raises a 401 problem for nobody."""

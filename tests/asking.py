@@ -15,7 +15,6 @@ from infra.adapters.redis_timelines import RedisTimelineReader
 from infra.composition import query_api
 from infra.composition.query_api import ForgettingRevocations, Resources, Secrets, Service
 from infra.http.authentication import Session
-from query_api.items import NoProducts
 from tests.square import Square
 
 
@@ -54,7 +53,6 @@ class Asking:
                 ),
                 revocations=ForgettingRevocations(keyring),
                 clock=lambda: datetime.now(UTC),
-                products=NoProducts(),
             )
             service = query_api.build(resources)
             await stack.enter_async_context(query_api.kept_current(service, resources))

@@ -14,9 +14,12 @@ from starlette.routing import Route
 from infra.adapters.keyring import PostgresKeyring, secret
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_changes import PostgresChanges
+from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.adapters.postgres_reads import PostgresReads
 from infra.adapters.redis_timelines import RedisTimelineReader
-from infra.codec import username_key
+from infra.codec import COMMERCE_PARTITIONS, username_key
+from infra.commerce_reads import PROJECTIONS as COMMERCE_PROJECTIONS
+from infra.commerce_reads import CommerceReads
 from infra.composition.revocations import follow_revocations
 from infra.composition.settings import Settings
 from infra.http import self_description
@@ -31,11 +34,12 @@ from infra.ports import Clock, Keyring
 from infra.reads import Changes, Reads, ReadsUnavailable
 from infra.runtime.live import Live
 from infra.timelines import TimelineReader
-from query_api import explain, posts, users
+from query_api import cart, checkouts, explain, orders, posts, products, users
 from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
-from query_api.items import Items, NoProducts, ProductCards
+from query_api.items import Items, NoProducts
+from query_api.market import Market, PostsFollow, Products
 from query_api.skeletons import Skeletons
 from query_api.stages import Stages
 from query_api.viewers import Viewers
@@ -69,7 +73,8 @@ class Resources:
     secrets: Secrets
     revocations: Revocations
     clock: Clock
-    products: ProductCards
+    commerce: CommerceReads | None = None
+    """None: nothing is sold, and posts are shown without products."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Service:
     """The application, and what keeps it current for as long as it is served."""
 
     app: Entrance
-    live: Live
+    lives: Sequence[Live]
 
 
 class ForgettingRevocations(Revocations):
@@ -102,8 +107,10 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics = RequestMetrics(registry)
-    reads, keyring, products = resources.reads, resources.keyring, resources.products
-    items, viewers, applied = Items(reads, keyring, products), Viewers(reads), Applied()
+    reads, keyring = resources.reads, resources.keyring
+    catalogue = None if resources.commerce is None else Products(resources.commerce)
+    cards = catalogue or NoProducts()
+    items, viewers, applied = Items(reads, keyring, cards), Viewers(reads), Applied()
 
     def now() -> float:
         return resources.clock().timestamp()
@@ -128,7 +135,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         newest=live.newest_position,
         username_key=lambda name: username_key(resources.secrets.names, name),
         stages=Stages(registry),
-        products=products,
+        products=cards,
     )
     skeletons = Skeletons(reads, resources.timelines, applied, live.newest_position, context.stages)
     feed = Feed(context, skeletons)
@@ -138,6 +145,11 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         *posts.routes(context),
         *users.routes(context),
     ]
+    lives = [live]
+    if resources.commerce is not None and catalogue is not None:
+        market, market_live = sold(resources, resources.commerce, catalogue, context)
+        routes += market_routes(market)
+        lives.append(market_live)
     own = self_description.routes(
         ABOUT, others=routes, metrics_kept=metrics, ready=readiness(live, reads)
     )
@@ -148,7 +160,41 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         origins=Origins(origins),
         hot={("GET", FEED): feed},
     )
-    return Service(app, live)
+    return Service(app, lives)
+
+
+def sold(
+    resources: Resources, reads: CommerceReads, catalogue: Products, context: Context
+) -> tuple[Market, Live]:
+    """The commerce half: its pages wait for its own projections, and for no others."""
+    applied = Applied()
+    live = Live(
+        resources.changes,
+        reads,
+        projections=COMMERCE_PROJECTIONS,
+        partitions=COMMERCE_PARTITIONS,
+        followers=[catalogue, PostsFollow(context.items)],
+        on_position=applied.advance,
+        on_lost=lambda: applied.rewind(0),
+    )
+    market = Market(
+        reads=reads,
+        products=catalogue,
+        authenticator=context.authenticator,
+        applied=applied,
+        cursors=context.cursors,
+        clock=resources.clock,
+    )
+    return market, live
+
+
+def market_routes(market: Market) -> list[Route]:
+    return [
+        *products.routes(market),
+        *cart.routes(market),
+        *checkouts.routes(market),
+        *orders.routes(market),
+    ]
 
 
 def readiness(live: Live, reads: Reads) -> self_description.Ready:
@@ -177,7 +223,7 @@ async def serve(settings: Settings, on_ready: Callable[[int], None] | None = Non
 async def kept_current(service: Service, resources: Resources) -> AsyncIterator[None]:
     """Follow what projections tell for as long as this is open."""
     tasks = [
-        asyncio.create_task(service.live.run(), name="live"),
+        *(asyncio.create_task(live.run(), name="live") for live in service.lives),
         asyncio.create_task(
             follow_revocations(resources.reads, resources.changes, resources.revocations),
             name="revocations",
@@ -200,6 +246,8 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(keyring.close)
         reads = PostgresReads(url)
         stack.push_async_callback(reads.close)
+        commerce = PostgresCommerceReads(url)
+        stack.push_async_callback(commerce.close)
         timelines = RedisTimelineReader(settings.redis_url)
         await timelines.open()
         stack.push_async_callback(timelines.close)
@@ -215,5 +263,5 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             ),
             revocations=ForgettingRevocations(keyring),
             clock=utc_now,
-            products=NoProducts(),
+            commerce=commerce,
         )
