@@ -63,13 +63,15 @@ CHECKPOINTS = """
     FROM public.checkpoints c JOIN unnest(%s::text[], %s::integer[]) AS b (name, build)
         ON c.projection = b.name AND c.build = b.build
 """
-ADVANCE = """
-    UPDATE public.checkpoints AS c SET position = n.position
-    FROM unnest(%s::text[], %s::integer[], %s::integer[], %s::bigint[])
-        AS n (projection, build, partition, position)
-    WHERE c.projection = n.projection AND c.build = n.build AND c.partition = n.partition
+FINISH = """
+    WITH advanced AS (
+        UPDATE public.checkpoints AS c SET position = n.position
+        FROM unnest(%s::text[], %s::integer[], %s::integer[], %s::bigint[])
+            AS n (projection, build, partition, position)
+        WHERE c.projection = n.projection AND c.build = n.build AND c.partition = n.partition
+    )
+    SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload
 """
-NOTIFY = "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload"
 
 LETTER_FIELDS = tuple(DeadLetter.__struct_fields__)
 PARK_FIELDS = (
@@ -129,17 +131,21 @@ class PostgresProjections:
     async def transaction(
         self, projections: Sequence[str], partitions: Sequence[int]
     ) -> AsyncIterator["PostgresTransaction"]:
-        async with self._connected() as connection, connection.transaction():
+        async with self._connected() as connection, rolled_back_on_error(connection):
             targets = self._names_and_builds(projections)
-            rows = await connection.execute(LOCK, [*targets, list(partitions)])
-            checkpoints = by_projection(await rows.fetchall())
+            # Statements go to the server together: every wait is one too many while little is
+            # written at a time.
+            async with connection.pipeline():
+                await connection.execute("BEGIN")
+                locked = await connection.execute(LOCK, [*targets, list(partitions)])
+                set_aside = await connection.execute(PARKED, targets)
+            checkpoints = by_projection(await locked.fetchall())
             if len(checkpoints) < len(projections):
                 # Another build went live: its tables are the ones to write from now on.
                 self._builds = {}
                 raise StoreUnavailable("builds have been switched")
-            rows = await connection.execute(PARKED, targets)
             parked: dict[str, set[str]] = {name: set() for name in projections}
-            for name, key in await rows.fetchall():
+            for name, key in await set_aside.fetchall():
                 parked[name].add(key)
             opened = PostgresTransaction(
                 connection, self._builds, self._writers, checkpoints, parked
@@ -169,7 +175,8 @@ class PostgresProjections:
     async def _connection_in_turn(self) -> AsyncIterator[Connection]:
         """The connection, which knows which builds to write; it is thrown away when it fails."""
         try:
-            if self._connection is None or self._connection.closed:
+            if self._connection is None or not is_idle(self._connection):
+                await self._drop_connection()
                 self._connection = await connect(self._url, "plaza-projections", SETTINGS)
                 binary_arrays.register(self._connection)
                 self._builds = {}
@@ -196,6 +203,23 @@ class PostgresProjections:
     async def _drop_connection(self) -> None:
         with contextlib.suppress(psycopg.Error, OSError):
             await self.close()
+
+
+def is_idle(connection: Connection) -> bool:
+    """Whether a connection is open and no transaction is; a roll-back may not have got through."""
+    idle = psycopg.pq.TransactionStatus.IDLE
+    return not connection.closed and connection.info.transaction_status == idle
+
+
+@contextlib.asynccontextmanager
+async def rolled_back_on_error(connection: Connection) -> AsyncIterator[None]:
+    """`Connection.transaction` would wait for its BEGIN and COMMIT alone."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(psycopg.Error):
+            await connection.execute("ROLLBACK")
+        raise
 
 
 def speaks_of_the_data(error: Exception) -> bool:
@@ -225,17 +249,12 @@ class PostgresTransaction:
         self._touched: dict[str, defaultdict[str, set[Any]]] = {}
 
     async def write(self, projection: str, folded: Folded) -> None:
-        if not folded:
-            return
-        touched = await self._writers[projection].write(self._connection, folded)
-        known = self._touched.setdefault(projection, defaultdict(set))
-        for kind, ids in touched.items():
-            known[kind] |= ids
+        await self._write(projection, folded, at_once=True)
 
     async def attempt(self, projection: str, folded: Folded) -> Exception | None:
         try:
             async with self._connection.transaction():
-                await self.write(projection, folded)
+                await self._write(projection, folded, at_once=False)
         except psycopg.Error as error:
             if not speaks_of_the_data(error):
                 raise
@@ -246,6 +265,15 @@ class PostgresTransaction:
             # Whatever a change cannot be written for, it is that change's fault.
             return error
         return None
+
+    async def _write(self, projection: str, folded: Folded, *, at_once: bool) -> None:
+        if not folded:
+            return
+        writer = self._writers[projection]
+        touched = await writer.write(self._connection, folded, at_once=at_once)
+        known = self._touched.setdefault(projection, defaultdict(set))
+        for kind, ids in touched.items():
+            known[kind] |= ids
 
     async def park(self, letters: Sequence[DeadLetter]) -> None:
         if not letters:
@@ -274,32 +302,30 @@ class PostgresTransaction:
             self._positions[projection] = positions
 
     async def finish(self, *, announced: bool) -> None:
-        """Move the checkpoints and tell who listens, as the transaction's last step."""
+        """Move the checkpoints, tell who listens, and commit."""
         moved = [
             (name, self._builds[name], partition, position)
             for name, positions in self._positions.items()
             for partition, position in positions.items()
         ]
-        if moved:
-            names, builds, partitions, positions = (
-                list(column) for column in zip(*moved, strict=True)
+        names, builds, partitions, positions = zip(*moved, strict=True) if moved else ((),) * 4
+        columns = [list(names), list(builds), list(partitions), list(positions)]
+        payloads = self._payloads() if announced else []
+        async with self._connection.pipeline():
+            await self._connection.execute(FINISH, [*columns, CHANGES_CHANNEL, payloads])
+            await self._connection.execute("COMMIT")
+
+    def _payloads(self) -> list[str]:
+        return [
+            payload
+            for name in {**self._positions, **self._touched}
+            for payload in notifications(
+                Applied(
+                    name, self._builds[name], self._positions.get(name, self.checkpoints[name])
+                ),
+                self._touched.get(name, {}),
             )
-            await self._connection.execute(ADVANCE, [names, builds, partitions, positions])
-        if announced:
-            payloads = [
-                payload
-                for name in {**self._positions, **self._touched}
-                for payload in notifications(
-                    Applied(
-                        name,
-                        self._builds[name],
-                        self._positions.get(name, self.checkpoints[name]),
-                    ),
-                    self._touched.get(name, {}),
-                )
-            ]
-            if payloads:
-                await self._connection.execute(NOTIFY, [CHANGES_CHANNEL, payloads])
+        ]
 
 
 def by_projection(rows: Iterable[tuple[str, int, int]]) -> dict[str, dict[int, int]]:

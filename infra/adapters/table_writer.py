@@ -16,6 +16,9 @@ from infra.adapters.projection_builds import (
 from infra.ports import OPEN
 from infra.tables import AnyTable, CountTable, Folded, RangeTable, ReadModel
 
+FEW = 200
+"""Up to so many events, waiting for the server costs more than its work."""
+
 
 class TableWriter:
     """Writes the changes of one projection's build.
@@ -36,17 +39,32 @@ class TableWriter:
             for what, encoder in encoders(table).items()
         }
 
-    async def write(self, connection: Connection, folded: Folded) -> Mapping[str, set[Any]]:
-        """Write all changes; answers the ids that readers must look up again, by kind."""
+    async def write(
+        self, connection: Connection, folded: Folded, *, at_once: bool
+    ) -> Mapping[str, set[Any]]:
+        """Write all changes; answers the ids that readers must look up again, by kind.
+
+        `at_once`: if they are few, statements may go to the server together.
+        """
         changes = ChangeSet(self._tables)
         changes.add(folded)
-        for rows in changes.rows.values():
-            await self._write_rows(connection, rows)
-        for counts in changes.counts.values():
-            await self._write_counts(connection, counts)
+        if at_once and len(folded) <= FEW and not self._deferred:
+            # Statements go to the server together, and are waited for once.
+            async with connection.pipeline():
+                await self._write_changes(connection, changes, few=True)
+        else:
+            await self._write_changes(connection, changes, few=False)
         return changes.touched()
 
-    async def _write_rows(self, connection: Connection, changes: RowChanges) -> None:
+    async def _write_changes(
+        self, connection: Connection, changes: ChangeSet, *, few: bool
+    ) -> None:
+        for rows in changes.rows.values():
+            await self._write_rows(connection, rows, few=few)
+        for counts in changes.counts.values():
+            await self._write_counts(connection, counts)
+
+    async def _write_rows(self, connection: Connection, changes: RowChanges, *, few: bool) -> None:
         table = changes.table
         statement = self._statements[table.name]
         if isinstance(table, RangeTable):
@@ -60,7 +78,9 @@ class TableWriter:
                 keys = list(changes.closes)
                 parameters = [*key_arrays(table, keys), bigints(list(changes.closes.values()))]
                 await connection.execute(statement["close"], parameters, prepare=True)
-        if changes.rows:
+        if few and changes.rows:
+            await connection.cursor().executemany(statement["insert"], changes.rows)
+        elif changes.rows:
             await self._copy(connection, table.name, "copy", changes.rows)
         if isinstance(table, RangeTable):
             for columns, blanked in changes.blanks.items():
@@ -119,8 +139,11 @@ def statements(schema: str, table: AnyTable) -> dict[str, sql.Composed]:
     if isinstance(table, CountTable):
         return {"add": add_statement(name, table), "defer": defer_statement(schema, table)}
     copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(name, names(table.names))
+    insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
+        name, names(table.names), sql.SQL(", ").join(sql.Placeholder() for _ in table.names)
+    )
     if not isinstance(table, RangeTable):
-        return {"copy": copy}
+        return {"copy": copy, "insert": insert}
     arrays, same_key = key_parts(table)
     holds = sql.SQL("t.until = {}").format(sql.Literal(OPEN))
     close = sql.SQL(
@@ -135,6 +158,7 @@ def statements(schema: str, table: AnyTable) -> dict[str, sql.Composed]:
     )
     return {
         "copy": copy,
+        "insert": insert,
         "close": close,
         "holding": holding,
         "defer": defer_statement(schema, table),

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
 
 from structlog.stdlib import get_logger
 
@@ -13,9 +14,6 @@ from infra.tables import StoreUnavailable
 LINES_MAX = 5_000
 WAIT_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
-FRAMES_AHEAD = 1
-"""While a batch is being written the next one is read and decoded, but not more."""
-
 log = get_logger(__name__)
 
 
@@ -43,55 +41,63 @@ class EmbeddedRunner:
         while True:
             try:
                 await self._follow()
-            except* (StoreUnavailable, LogUnavailable, ConnectionError, TimeoutError) as group:
-                log.warning("runner.stores_away", errors=[str(e) for e in group.exceptions])
+            except (StoreUnavailable, LogUnavailable, ConnectionError, TimeoutError) as error:
+                log.warning("runner.stores_away", error=str(error))
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def run_to(
         self, position: int, progress: Callable[[int], None] = lambda _position: None
     ) -> None:
         """Apply everything up to a position, and return. Raises what `run` would outlive."""
-        reached = await self._start()
-        async with self._ahead(reached) as ahead:
-            while reached < position:
-                frames = await ahead.get()
-                await self._target.apply(frames)
-                reached = frames[0].last
+        after = await self._start()
+        if after >= position:
+            return
+        async with contextlib.aclosing(self._apply_after(after)) as applied:
+            async for reached in applied:
                 progress(reached)
+                if reached >= position:
+                    return
 
     async def _follow(self) -> None:
         after = await self._start()
         log.info("runner.follows", after=after)
-        async with self._ahead(after) as ahead:
-            while True:
-                await self._target.apply(await ahead.get())
+        async with contextlib.aclosing(self._apply_after(after)) as applied:
+            async for _ in applied:
+                pass
 
-    @contextlib.asynccontextmanager
-    async def _ahead(self, after: int) -> AsyncIterator[asyncio.Queue[Sequence[Frame]]]:
-        """A queue into which the log is read, while the block lasts."""
-        ahead: asyncio.Queue[Sequence[Frame]] = asyncio.Queue(FRAMES_AHEAD)
-        async with asyncio.TaskGroup() as group:
-            reading = group.create_task(self._read(after, ahead))
+    async def _apply_after(self, after: int) -> AsyncGenerator[int, None]:
+        """Apply batch by batch, and yield the position after each."""
+        batch = await self._next(after)
+        while True:
+            # A full batch means that more waits: it is read and decoded while this one is written.
+            # Otherwise what comes meanwhile is better read at once, afterwards.
+            ahead = asyncio.create_task(self._next(batch.last)) if batch.full else None
             try:
-                yield ahead
+                if batch.frames:
+                    await self._target.apply(batch.frames)
+                    yield batch.last
+                batch = await (ahead or self._next(batch.last))
             finally:
-                reading.cancel()
+                if ahead is not None:
+                    ahead.cancel()
 
     async def _start(self) -> int:
         checkpoints = await self._target.checkpoints()
         return min(checkpoints[partition] for partition in self._partitions)
 
-    async def _read(self, after: int, ahead: asyncio.Queue[Sequence[Frame]]) -> None:
-        while True:
-            frames, after = await self._next(after)
-            if frames:
-                await ahead.put(frames)
-
-    async def _next(self, after: int) -> tuple[Sequence[Frame], int]:
-        """The frames of what the log has next, and where they end; nothing if nothing came."""
+    async def _next(self, after: int) -> "Batch":
+        """What the log has next, or nothing if nothing comes within a while."""
         lines = await self._lines.read_lines(after, self._lines_max)
         if not lines:
             await self._lines.wait(after, WAIT_SECONDS)
-            return (), after
+            return Batch((), after, full=False)
         last = lines[-1].position
-        return frames_between(after, last, lines, self._partitions), last
+        frames = frames_between(after, last, lines, self._partitions)
+        return Batch(frames, last, full=len(lines) == self._lines_max)
+
+
+@dataclass(frozen=True)
+class Batch:
+    frames: Sequence[Frame]
+    last: int
+    full: bool

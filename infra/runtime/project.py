@@ -114,14 +114,19 @@ class Projector:
             # Some event cannot be folded or written. Which one, and for which projection, is found
             # out by taking the batch apart; the transaction it spoiled has been rolled back.
             log.warning("projection.batch_failed", error=repr(error))
-            for projection in self._projections:
+            for projection in self._concerned(frames):
                 await self._apply_apart(projection, frames)
+
+    def _concerned(self, frames: Sequence[Frame]) -> list[Projection]:
+        partitions = set(partitions_of(frames))
+        return [p for p in self._projections if not partitions.isdisjoint(p.partitions)]
 
     async def _apply_together(self, frames: Sequence[Frame]) -> None:
         """All projections in one transaction."""
-        names = [projection.name for projection in self._projections]
+        projections = self._concerned(frames)
+        names = [projection.name for projection in projections]
         async with self._store.transaction(names, partitions_of(frames)) as transaction:
-            for projection in self._projections:
+            for projection in projections:
                 plan = planned(frames, transaction.checkpoints[projection.name])
                 events, letters = set_aside(projection, plan, transaction.parked[projection.name])
                 await transaction.park(letters)

@@ -38,7 +38,7 @@ def published(**changes: Any) -> PostPublished:
 
 def row(reply: tuple[int | None, int | None] = (None, None), *, continues: bool) -> tuple[Any, ...]:
     quote = (None, None)
-    return (70, 1, NOON, b"text", (), (), *reply, *reply, *quote, continues)
+    return (70, 1, NOON, b"text", [], [], *reply, *reply, *quote, continues)
 
 
 def test_a_follow_is_a_row_and_counts_on_both_sides() -> None:
