@@ -59,8 +59,8 @@ class PostgresKeyring:
         self._gone: set[str] = set()
 
     @classmethod
-    async def connect(cls, postgres_url: str) -> Self:
-        connected = cls(postgres_url)
+    async def connect(cls, postgres_url: str, keys_max: int = KEYS_IN_MEMORY_MAX) -> Self:
+        connected = cls(postgres_url, keys_max)
         await connected._pool.open()
         return connected
 

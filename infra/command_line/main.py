@@ -30,6 +30,7 @@ VERBS = {
     "import": ("import_", "bring follows or posts in from a file"),
     "demo": ("demo", "fill a running system with a lively made-up world"),
     "log": ("log", "read the event log"),
+    "export": ("export", "write a range of the log to files for analysts"),
     "projections": ("projections", "how far each projection has got"),
     "dead-letters": ("dead_letters", "events that a projection could not apply"),
     "bench": ("bench", "measure, each figure beside its probe"),

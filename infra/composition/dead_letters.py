@@ -11,8 +11,9 @@ from infra.adapters.postgres_projections import PostgresProjections
 from infra.codec import Line, decode_lines, person_of
 from infra.composition.projection_worker import PROCESSES, erasing
 from infra.composition.settings import Settings
+from infra.event_shapes import data_of
 from infra.runtime.dead_letters import DeadLetters, Outcome, require_set_aside
-from infra.runtime.event_documents import data_of, document
+from infra.runtime.event_documents import document
 from infra.runtime.react import ProcessRunner
 from infra.tables import DeadLetter
 from projections import SOCIAL

@@ -1,0 +1,20 @@
+"""A progress bar for people who watch: on a terminal, and never where JSON was asked for."""
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from infra.command_line.verb import Context
+
+
+def progress_bar(context: Context) -> Progress:
+    """A bar of tasks that have a field `done`, with what is told beside the percentage."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%  {task.fields[done]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=context.json or not console.is_terminal,
+        transient=True,
+    )
