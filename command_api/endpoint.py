@@ -34,7 +34,7 @@ from infra.http.idempotency import ANYBODY, InFlight
 from infra.http.openapi import Operation, Parameter
 from infra.http.problems import MEDIA_TYPE, not_found, problem_of, unauthenticated, undecodable
 from infra.http.rate_limits import RateLimits
-from infra.ports import EventLog, KeyTaken, Recorded, StoredAnswer
+from infra.ports import EventLog, KeyTaken, Recorded, StoredAnswer, StreamMoved
 from infra.runtime.execute import Context, Executor, Prepare
 
 ID_ATTEMPTS_MAX = 3
@@ -267,7 +267,7 @@ class Endpoint:
                 outcome = await executor.execute(*plan.commands, context=why)
             else:
                 outcome = await executor.execute_prepared(plan.prepare, why)
-        except (Rejection, KeyTaken):
+        except (Rejection, KeyTaken, StreamMoved):
             if plan.otherwise is not None:
                 await plan.otherwise()
             raise

@@ -1,6 +1,5 @@
 """Publish and delete posts."""
 
-import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
@@ -9,8 +8,9 @@ from msgspec import Meta, Struct
 from starlette.routing import Route
 
 from command_api.endpoint import Asked, Desk, Endpoint, IdText, Plan
+from command_api.new_ids import new_id
 from command_api.texts import Content, HttpsUrl
-from domain.shared.identifiers import id_number, make_id
+from domain.shared.identifiers import id_number
 from domain.shared.message import Command
 from domain.social.post.commands import DeletePost, PublishPost, SeenPost
 from domain.social.post.events import PostPublished
@@ -47,7 +47,7 @@ def publishing(desk: Desk, clock: Clock) -> Endpoint:
     async def publish(asked: Asked[Publishing]) -> Plan:
         body = asked.body
         author_id = asked.member_id
-        post_id = make_id(int(clock().timestamp() * 1000), secrets.randbits(22))
+        post_id = new_id(clock)
 
         def facts(recorded: Sequence[Recorded]) -> Published:
             event = recorded[0].event

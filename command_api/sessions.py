@@ -1,6 +1,5 @@
 """Log in and out."""
 
-import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -9,9 +8,9 @@ from msgspec import Struct
 from starlette.routing import Route
 
 from command_api.endpoint import Asked, Desk, Endpoint, Plan
+from command_api.new_ids import new_id
 from command_api.texts import AnyPassword, AnyUsername
 from command_api.users import Accounts
-from domain.shared.identifiers import make_id
 from domain.social.member.decider import username_stream
 from domain.social.session.commands import EndSession, StartSession
 from infra.codec import username_key
@@ -50,7 +49,7 @@ def logging_in(desk: Desk, accounts: Accounts, lifetime: timedelta) -> Endpoint:
     async def log_in(asked: Asked[LogIn]) -> Plan:
         member_id = await member_with(accounts, desk, asked)
         now = accounts.clock()
-        session_id = make_id(int(now.timestamp() * 1000), secrets.randbits(22))
+        session_id = new_id(accounts.clock)
         # Tokens carry whole seconds, so the session ends at one.
         expires_at = datetime.fromtimestamp(int((now + lifetime).timestamp()), UTC)
         started = StartedSession(session_id, member_id, expires_at)

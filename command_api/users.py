@@ -1,6 +1,6 @@
 """Sign up, change one's profile, and erase one's account."""
 
-import secrets
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.routing import Route
 
 from command_api.endpoint import Asked, Desk, Endpoint, Plan
+from command_api.new_ids import new_id
 from command_api.texts import (
     AnyPassword,
     Bio,
@@ -19,7 +20,6 @@ from command_api.texts import (
     Password,
     Username,
 )
-from domain.shared.identifiers import make_id
 from domain.social.member.commands import ChangeProfile, RegisterMember, erasure, registration
 from domain.social.member.decider import Member, member_stream, username_stream
 from domain.social.member.events import MemberRegistered
@@ -28,7 +28,7 @@ from infra.codec import username_key
 from infra.http.openapi import Operation
 from infra.http.problems import Problem
 from infra.http.rate_limits import Failures
-from infra.ports import Clock, Credentials, Keyring, Passwords, Recorded
+from infra.ports import Clock, Credentials, Keyring, LogUnavailable, Passwords, Recorded
 
 TAG = "Accounts"
 
@@ -104,8 +104,7 @@ def registering(desk: Desk, accounts: Accounts) -> Endpoint:
         # Looked at before the costly hash is made; the append is what proves that the name is free.
         if (await desk.executor.state(username_stream(key))).value.member_id:
             raise UsernameTaken
-        now = accounts.clock()
-        member_id = make_id(int(now.timestamp() * 1000), secrets.randbits(22))
+        member_id = new_id(accounts.clock)
         password_hash = await accounts.passwords.hash(body.password)
         await accounts.keyring.create(member_id)
         await accounts.credentials.put([member_id], password_hash)
@@ -197,7 +196,9 @@ def erasing(desk: Desk, accounts: Accounts) -> Endpoint:
 
         async def forget() -> None:
             desk.authenticator.revocations.erase_members([member_id])
-            await accounts.keyring.destroy(member_id)
+            # Where the vault is away just now, the process of erasures destroys the key.
+            with contextlib.suppress(LogUnavailable):
+                await accounts.keyring.destroy(member_id)
 
         commands = erasure(member_id, member.username_key)
         return Plan(lambda _: Erased(member_id), commands=commands, then=forget)

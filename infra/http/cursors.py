@@ -3,6 +3,7 @@
 import binascii
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
 from hashlib import blake2b
 
 from infra.http.problems import Problem, invalid_parameter
@@ -23,6 +24,19 @@ class Cursors:
 
     def seal(self, listing: str, payload: bytes) -> str:
         return urlsafe_b64encode(payload + self._mac(listing, payload)).rstrip(b"=").decode()
+
+    def sealer(self, listing: str) -> Callable[[bytes], bytes]:
+        """What seals many cursors of one list, at less cost for each."""
+        begun = blake2b(
+            listing.encode() + b"\0", digest_size=MAC_BYTES, key=self._secret, person=b"cursor"
+        )
+
+        def seal(payload: bytes) -> bytes:
+            mac = begun.copy()
+            mac.update(payload)
+            return urlsafe_b64encode(payload + mac.digest()).rstrip(b"=")
+
+        return seal
 
     def open(self, listing: str, cursor: str) -> bytes:
         """The payload of a cursor. Raises a 422 problem for one that this list did not hand out."""

@@ -21,6 +21,9 @@ from infra.reads import ReadsUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_RETRY_SECONDS = 1
+LOG_AWAY = (
+    "The event log cannot be reached. Ask again: with an Idempotency-Key nothing is done twice."
+)
 
 
 class FieldError(Struct, frozen=True, rename="camel"):
@@ -145,7 +148,7 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911
         case StreamMoved():
             return unavailable("Too many changes at once. Try again.")
         case LogUnavailable():
-            return unavailable("The event log cannot be reached. Nothing was recorded.")
+            return unavailable(LOG_AWAY)
         case ReadsUnavailable():
             return unavailable("The read tables cannot be reached. Try again.")
         case KeyDestroyed():
