@@ -94,3 +94,12 @@ def rows(
 def checkpoints(url: str) -> set[int]:
     with psycopg.connect(url) as connection:
         return {row[0] for row in connection.execute("SELECT position FROM public.checkpoints")}
+
+
+def forget_tables(url: str) -> None:
+    """Drop all builds and checkpoints, as if nothing had been applied."""
+    with psycopg.connect(url) as connection:
+        for projection in SOCIAL:
+            schema = sql.Identifier(f"{projection.name}_b1")
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
+        connection.execute("TRUNCATE public.projection_builds, public.checkpoints")

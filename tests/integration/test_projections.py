@@ -27,6 +27,7 @@ from tests.integration.tables import (
     chain,
     checkpoints,
     contents,
+    forget_tables,
     frames_of,
     projector,
     random_log,
@@ -44,13 +45,6 @@ async def expected_tables(url: str, events: list[Recorded]) -> Tables:
     assert checkpoints(url) == {len(events)}
     forget_tables(url)
     return tables
-
-
-def forget_tables(url: str) -> None:
-    with psycopg.connect(url) as connection:
-        for projection in SOCIAL:
-            connection.execute(f"DROP SCHEMA {projection.name}_b1 CASCADE".encode())
-        connection.execute("TRUNCATE public.projection_builds, public.checkpoints")
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, COUNT])
