@@ -83,8 +83,9 @@ class Part:
     def add(self, position: int, row: Any) -> None:
         self.waiting.append(row)
         self.rows += 1
-        self.first = self.first or position
         self.last = position
+        if self.rows == 1:
+            self.first = position
 
     def flush(self, table: Any) -> None:
         """Write what waits as one row group."""
@@ -123,6 +124,7 @@ class SegmentWriter:
         self._shapes = EventShapes(personal)
         self._typed_shapes = EventShapes(personal, moment=same, mapping=json_text)
         self._typed = typed
+        self._tags: dict[type, str] = {}
         self._start()
 
     def _start(self) -> None:
@@ -155,13 +157,14 @@ class SegmentWriter:
 
     def _add_event(self, one: Recorded) -> None:
         event = one.event
-        text = self._shapes.text(event).decode()
+        kind = type(event)
+        text = self._shapes.text(event)
         self._bytes += len(text)
         envelope = (
             one.position,
             one.stream,
             one.version,
-            tag_of(type(event)),
+            self._tags.get(kind) or self._tags.setdefault(kind, tag_of(kind)),
             one.recorded_at,
             one.correlation_id or None,
             one.causation_id or None,
@@ -169,7 +172,7 @@ class SegmentWriter:
         self._part.add(one.position, (*envelope, text))
         if self._typed:
             data = msgspec.to_builtins(self._typed_shapes.shaped(event), builtin_types=(datetime,))
-            place = (type(event), one.recorded_at.astimezone(UTC).date().isoformat())
+            place = (kind, one.recorded_at.astimezone(UTC).date().isoformat())
             self._typed_part(place).add(one.position, (envelope, data))
 
     def _typed_part(self, place: tuple[type, str]) -> Part:

@@ -23,6 +23,7 @@ from infra.codec import Line, decode_lines, person_of
 from infra.composition.settings import Settings
 from infra.event_shapes import opened_by
 from infra.ports import Recorded, Unreadable
+from infra.runtime.rebuild import rare_collections
 
 LINES_AT_ONCE = 5_000
 KEYS_IN_MEMORY_MAX = 50_000
@@ -45,6 +46,7 @@ async def export_events(
     with held(folder):
         found = read_manifest(folder)
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(rare_collections())
             log = await PostgresEventLog.open(settings.postgres_url)
             stack.push_async_callback(log.close)
             keyring = await PostgresKeyring.connect(settings.postgres_url, KEYS_IN_MEMORY_MAX)
