@@ -251,13 +251,12 @@ async def test_a_cache_that_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
     system = System(tmp_path)
     await system.start()
     await system.stop()
-    manifest = tmp_path / "valkey" / "appendonlydir" / "appendonly.aof.manifest"
-    manifest.write_text("this is not a manifest\n")
+    (tmp_path / "valkey" / "dump.rdb").write_text("this is not a dump\n")
     await system.start()
     try:
         await until(lambda: started(system, "valkey"))
         await until(lambda: answers_ping(tmp_path))
-        assert (tmp_path / "valkey" / "appendonlydir.broken").is_dir()
+        assert (tmp_path / "valkey" / "dump.rdb.broken").is_file()
     finally:
         await system.stop()
 
