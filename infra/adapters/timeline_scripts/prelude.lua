@@ -9,9 +9,10 @@
 
 local call = redis.call
 
--- Keep what is read; trim when half as much again has come, since trimming is dear.
+-- Keep what is read; trim when as much again has come, since trimming is dear, and since a string
+-- that was appended to has room for that anyway.
 local KEEP = 800
-local LIMIT = 8 + 4 * 1200
+local LIMIT = 8 + 4 * 1600
 local REPOST = 2147483648
 local SPAN = 1073741824
 -- Partitions are not applied in step: an entry may be newer than the one being pushed.
@@ -34,18 +35,27 @@ local function store_position()
   end
 end
 
+local FORMAT = '<' .. string.rep('I4', 200)
+
+-- All slots from a byte on.
 local function unpacked(value, from)
   local slots = {}
-  local at = from
-  while at <= #value do
-    local count = math.min((#value - at + 1) / 4, 200)
-    local part = {struct.unpack('<' .. string.rep('I4', count), value, at)}
-    for i = 1, count do
-      slots[#slots + 1] = part[i]
+  local count = 0
+  for at = from, #value, 800 do
+    local part
+    if #value - at >= 799 then
+      part = {struct.unpack(FORMAT, value, at)}
+      part[201] = nil
+    else
+      part = {struct.unpack('<' .. string.rep('I4', (#value - at + 1) / 4), value, at)}
+      part[#part] = nil
     end
-    at = at + 4 * count
+    for i = 1, #part do
+      slots[count + i] = part[i]
+    end
+    count = count + #part
   end
-  return slots
+  return slots, count
 end
 
 local function header_at(position)
@@ -97,39 +107,40 @@ local function in_order(value, slots, reference)
   return table.concat(backwards)
 end
 
+-- The slots before the newest entries to keep, and the oldest of those; nothing if an entry is out
+-- of order, there twice, or a grave.
+local function before_kept(slots, count)
+  local at, left, last = count, KEEP, REPOST
+  while at > 0 and left > 0 do
+    local position = slots[at]
+    local head = slots[at - 1]
+    if head and head >= REPOST then
+      position = head - REPOST
+      at = at - 1
+    end
+    if position >= last or position == 0 then
+      return nil
+    end
+    last = position
+    left = left - 1
+    at = at - 1
+  end
+  return at, last
+end
+
 local function trim(key, position)
   local value = call('GET', key)
-  local slots = unpacked(value, 9)
-  local reference = (position + AHEAD) % REPOST
-  local at, count, oldest = #slots, 0, -1
-  local ordered = true
-  while at > 0 and count < KEEP do
-    local head = at
-    if at > 1 and slots[at - 1] >= REPOST then
-      head = at - 1
-    end
-    local low = slots[head] % REPOST
-    if low ~= 0 then
-      local age = (reference - low) % REPOST
-      if age <= oldest then
-        ordered = false
-        break
-      end
-      oldest = age
-    end
-    count = count + 1
-    at = head - 1
-  end
+  local slots, count = unpacked(value, 9)
   local header = string.sub(value, 1, 8)
-  local kept
-  if ordered then
-    kept = string.sub(value, 9 + 4 * at)
+  local before, oldest = before_kept(slots, count)
+  if before then
     -- A list whose entries are all recent may be read for as long again.
-    if oldest < SPAN - AHEAD and string.byte(header, 8) < 128 then
+    if (position + AHEAD - oldest) % REPOST < SPAN and string.byte(header, 8) < 128 then
       header = header_at(position)
     end
+    call('SET', key, header .. string.sub(value, 9 + 4 * before), 'KEEPTTL')
   else
-    kept = in_order(value, slots, reference)
+    local reference = (position + AHEAD) % REPOST
+    call('SET', key, header .. in_order(value, slots, reference), 'KEEPTTL')
   end
-  call('SET', key, header .. kept, 'KEEPTTL')
 end
