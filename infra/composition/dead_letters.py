@@ -9,14 +9,16 @@ from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.codec import Line, decode_lines, person_of
-from infra.composition.projection_worker import PROCESSES, erasing
+from infra.composition import commerce_worker
+from infra.composition.projection_worker import erasing
 from infra.composition.settings import Settings
+from infra.composition.tasks import COMMERCE_PROCESSES, SOCIAL_PROCESSES
 from infra.event_shapes import data_of
 from infra.runtime.dead_letters import DeadLetters, Outcome, require_set_aside
 from infra.runtime.event_documents import document
 from infra.runtime.react import ProcessRunner
 from infra.tables import DeadLetter
-from projections import SOCIAL
+from projections import COMMERCE, SOCIAL
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,31 @@ class Opened:
 
     async def retry(self, letter_id: int) -> dict[str, Any]:
         letter = await self.letters.show(letter_id)
-        if letter.projection not in PROCESSES:
+        if letter.projection not in {*SOCIAL_PROCESSES, *COMMERCE_PROCESSES}:
             return outcome(await self.letters.retry(letter_id))
         require_set_aside(letter)
-        async with self._process() as process:
+        async with self._process(letter.projection) as process:
             row = Line(letter.position, letter.stream, letter.version, letter.state)
             error = await process.retry(row)
         return outcome(Outcome(letter.key, not error, bool(error), error))
 
     async def discard(self, letter_id: int, why: str) -> dict[str, Any]:
         letter = await self.letters.show(letter_id)
-        if letter.projection not in PROCESSES:
+        if letter.projection not in {*SOCIAL_PROCESSES, *COMMERCE_PROCESSES}:
             return outcome(await self.letters.discard(letter_id, why))
         require_set_aside(letter)
-        async with self._process() as process:
+        async with self._process(letter.projection) as process:
             await process.discard(letter.position, why)
         return outcome(Outcome(letter.key, 0, 0))
 
     @contextlib.asynccontextmanager
-    async def _process(self) -> AsyncIterator[ProcessRunner]:
+    async def _process(self, name: str) -> AsyncIterator[ProcessRunner]:
+        if name in COMMERCE_PROCESSES:
+            opened = commerce_worker.opened(self.settings, [name], resume=False)
+            async with opened as (buying, (runner,), _):
+                yield runner
+                await buying.sagas.rest()
+            return
         async with contextlib.AsyncExitStack() as stack:
             log = await PostgresEventLog.open(self.settings.postgres_url)
             stack.push_async_callback(log.close)
@@ -70,7 +78,7 @@ class Opened:
 @contextlib.asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Opened]:
     async with contextlib.AsyncExitStack() as stack:
-        projections = list(SOCIAL)
+        projections = [*SOCIAL, *COMMERCE]
         store = PostgresProjections(settings.postgres_url, projections)
         stack.push_async_callback(store.close)
         keyring = await PostgresKeyring.connect(settings.postgres_url)

@@ -7,11 +7,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import TypeVar
 
 import msgspec
@@ -21,9 +22,16 @@ import structlog
 import infra
 from infra.adapters.migrations import DatabaseMismatch, migrate
 from infra.composition.running import Running, forget_running, hold, write_running
-from infra.composition.settings import Settings, service_address, to_environment
+from infra.composition.settings import (
+    Settings,
+    service_address,
+    to_environment,
+    variable_name,
+)
 from infra.composition.supervisor import Child, Supervisor, end_recorded
+from infra.composition.tasks import halves
 from infra.servers import valkey
+from infra.servers.adyen_stand_in import adyen_program
 from infra.servers.kafka import kafka_program
 from infra.servers.opensearch import opensearch_program
 from infra.servers.osmem import osmem_program
@@ -34,6 +42,7 @@ from infra.servers.valkey import valkey_program
 OWN_PROCESSES, STORES = range(2)
 START_SECONDS = 60.0
 FULL_START_SECONDS = 120.0
+WEBHOOKS = "/api/webhooks/adyen"
 Tell = Callable[[str], None]
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -180,10 +189,36 @@ def _prepare_stores(plan: Plan) -> tuple[Settings, list[str], list[Child]]:
                 "kafka_bootstrap",
                 kafka_program(folder / "kafka", plan.environ, ports.of("kafka")),
             )
+        if not settings.adyen_base_url:
+            settings = _with_provider_keys(settings)
+            own("adyen_base_url", _stand_in(settings, ports.of("adyen")))
     except (ServerFailed, OSError) as problem:
         raise StartFailed(str(problem)) from problem
     ports.remember()
     return msgspec.structs.replace(settings, **addresses), list(addresses), stores
+
+
+def _with_provider_keys(settings: Settings) -> Settings:
+    """The stand-in knows the keys that are set, or else some of its own, made once a folder."""
+    file = settings.folder / "adyen-keys.json"
+    if not file.exists():
+        made = {"adyen_api_key": token_hex(16), "adyen_hmac_key": token_hex(32)}
+        file.touch(mode=0o600)
+        file.write_bytes(msgspec.json.encode(made))
+    kept = msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+    unset = {name: value for name, value in kept.items() if not getattr(settings, name)}
+    return msgspec.structs.replace(settings, **unset)
+
+
+def _stand_in(settings: Settings, port: int) -> Program:
+    return adyen_program(
+        settings.folder / "adyen",
+        port,
+        merchant_account=settings.adyen_merchant_account,
+        api_key=settings.adyen_api_key,
+        hmac_key=settings.adyen_hmac_key,
+        webhook_url=f"{service_address(settings, settings.command_api_port)}{WEBHOOKS}",
+    )
 
 
 def _services(plan: Plan, settings: Settings) -> list[Child]:
@@ -201,7 +236,30 @@ def _services(plan: Plan, settings: Settings) -> list[Child]:
 def _workers(plan: Plan, settings: Settings) -> list[Child]:
     """They wait for Kafka by themselves, as they do when it is away later."""
     names = ["worker", "relay"] if settings.kafka_bootstrap else ["worker"]
-    return [Child(_process(plan, settings, name, needs_port=True), OWN_PROCESSES) for name in names]
+    children = [_process(plan, settings, name, needs_port=True) for name in names]
+    # Buying and selling has a process of its own: either half serves while the other is down.
+    social, commerce = halves(None, None)
+    children[0] = with_arguments(children[0], "worker", *social)
+    children.append(with_arguments(children[0], "commerce-worker", *commerce))
+    return [Child(child, OWN_PROCESSES) for child in children]
+
+
+def with_arguments(
+    worker: Program, name: str, projections: Sequence[str], processes: Sequence[str]
+) -> Program:
+    """The same worker for these projections and processes only, under a name of its own."""
+    named = ("--projections", ",".join(projections), "--processes", ",".join(processes))
+    environment = {
+        **(worker.environment or {}),
+        variable_name("metrics_port"): str(free_port()),
+    }
+    return replace(
+        worker,
+        name=name,
+        command=(*worker.command[:4], *named),
+        log_file=worker.log_file.with_name(f"{name}.log"),
+        environment=environment,
+    )
 
 
 def _process(

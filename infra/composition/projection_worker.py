@@ -21,9 +21,10 @@ from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
 from infra.adapters.process_progress import PostgresProgress
 from infra.adapters.redis_timelines import RedisTimelines
-from infra.codec import SOCIAL_PARTITIONS
-from infra.composition import kafka_worker
+from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
+from infra.composition import commerce_worker, kafka_worker
 from infra.composition.settings import Settings
+from infra.composition.tasks import Tasks, halves
 from infra.runtime.appliers import ApplierMetrics, Appliers
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.execute import Executor
@@ -33,15 +34,10 @@ from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
 from infra.runtime.rebuild import rare_collections, rebuild
 from processes.erasure import erasure
-from projections import SOCIAL
+from projections import COMMERCE, SOCIAL
 from projections.home_timeline import effect_of
 
-PROCESSES = ("erasure",)
 REDIS_WAIT_SECONDS = 2.0
-
-
-class NotKnown(Exception):
-    """A worker was asked for a projection or process that there is not."""
 
 
 async def serve(
@@ -60,11 +56,40 @@ async def serve(
 async def follow(
     settings: Settings, projections: Collection[str] | None, processes: Collection[str] | None
 ) -> None:
-    async with opened(settings, projections, processes) as (log, appliers):
+    """Both halves, or the one that the names belong to. Raises `NotKnown`."""
+    social, commerce = halves(projections, processes)
+    metrics = ApplierMetrics(REGISTRY)
+    async with asyncio.TaskGroup() as group:
+        if any(social):
+            group.create_task(follow_social(settings, social, metrics))
+        if commerce.projections:
+            group.create_task(follow_commerce(settings, commerce.projections, metrics))
+        if commerce.processes:
+            group.create_task(commerce_worker.run_processes(settings, commerce.processes, metrics))
+
+
+async def follow_social(settings: Settings, tasks: Tasks, metrics: ApplierMetrics) -> None:
+    async with opened(settings, *tasks, metrics=metrics) as (log, appliers):
         if settings.kafka_bootstrap:
+            # Workers that do everything share one consumer group, however they were asked for it.
+            named = None if tasks == halves(None, None)[0] else tasks
+            projections, processes = named or (None, None)
             await kafka_worker.follow(settings, projections, processes, appliers)
         else:
             await EmbeddedRunner(log, appliers, SOCIAL_PARTITIONS).run()
+
+
+async def follow_commerce(
+    settings: Settings, projections: Collection[str], metrics: ApplierMetrics
+) -> None:
+    """The commerce half's read models follow the log itself, with a broker or without."""
+    kept = [projection for projection in COMMERCE if projection.name in projections]
+    async with contextlib.AsyncExitStack() as stack:
+        log = await PostgresEventLog.open(settings.postgres_url)
+        stack.push_async_callback(log.close)
+        await renew(settings, kept, log)
+        applier = await tables(settings, kept, log, stack)
+        await EmbeddedRunner(log, Appliers([applier], metrics), COMMERCE_PARTITIONS).run()
 
 
 @contextlib.asynccontextmanager
@@ -73,15 +98,14 @@ async def opened(
     projections: Collection[str] | None = None,
     processes: Collection[str] | None = None,
     registry: CollectorRegistry = REGISTRY,
+    metrics: ApplierMetrics | None = None,
 ) -> AsyncIterator[tuple[PostgresEventLog, Appliers]]:
     """The log, and everything that this worker keeps current, whoever hands it frames.
 
     Raises `NotKnown`.
     """
-    by_name = {projection.name: projection for projection in SOCIAL}
-    names = chosen(projections, [*by_name, TimelineFanout.name])
-    kept = [by_name[name] for name in names if name in by_name]
-    running = chosen(processes, PROCESSES)
+    names, running = halves(projections, processes)[0]
+    kept = [projection for projection in SOCIAL if projection.name in names]
     async with contextlib.AsyncExitStack() as stack:
         log = await PostgresEventLog.open(settings.postgres_url)
         stack.push_async_callback(log.close)
@@ -94,7 +118,7 @@ async def opened(
             appliers.append(await timelines(settings, log, stack))
         if "erasure" in running:
             appliers.append(await erasing(settings, log, stack))
-        yield log, Appliers(appliers, ApplierMetrics(registry))
+        yield log, Appliers(appliers, metrics or ApplierMetrics(registry))
 
 
 async def renew(
@@ -156,12 +180,3 @@ async def erasing(
     runner = ProcessRunner(erasure(executor.execute, keyring, traces), log, progress)
     stack.push_async_callback(runner.close)
     return runner
-
-
-def chosen(names: Collection[str] | None, known: Collection[str]) -> list[str]:
-    """These of the known names, or all, in the order in which they are known."""
-    if names is None:
-        return list(known)
-    if unknown := set(names) - set(known):
-        raise NotKnown(f"{', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    return [name for name in known if name in names]

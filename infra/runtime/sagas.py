@@ -138,10 +138,10 @@ class Sagas:
         """Look at a saga that was open when the process before us ended."""
         self._wake((name, subject))
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is being done or asked; timers may still be set."""
-        return not self._tasks
+    async def rest(self) -> None:
+        """Wait until nothing is being done or asked; timers may still be set."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _reaction(self, saga: Saga[Any]) -> Callable[[Recorded], Awaitable[None]]:
         async def react(recorded: Recorded) -> None:
