@@ -1,14 +1,18 @@
 """The runners that the contract is held to: each applies the log up to a position, then stops."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from infra.codec import SOCIAL_PARTITIONS
+from infra.composition import kafka_worker, relay
 from infra.composition.projection_worker import opened
 from infra.composition.settings import Settings
 from infra.runtime.embedded import EmbeddedRunner
+
+LOOK_SECONDS = 0.1
 
 Run = Callable[[Settings, int], Coroutine[Any, Any, None]]
 
@@ -18,4 +22,22 @@ async def embedded(settings: Settings, position: int) -> None:
         await EmbeddedRunner(log, appliers, SOCIAL_PARTITIONS).run_to(position)
 
 
-RUNNERS: dict[str, Run] = {"embedded": embedded}
+async def through_kafka(settings: Settings, position: int) -> None:
+    """The relay and a Faust worker, in this process; `settings` name the broker."""
+    async with opened(settings, processes=(), registry=CollectorRegistry()) as (_, appliers):
+        tasks = [
+            asyncio.create_task(relay.serve(settings)),
+            asyncio.create_task(kafka_worker.follow(settings, None, None, appliers)),
+        ]
+        try:
+            while min((await appliers.checkpoints()).values()) < position:
+                done, _ = await asyncio.wait(tasks, timeout=LOOK_SECONDS)
+                for task in done:
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+RUNNERS: dict[str, Run] = {"embedded": embedded, "kafka": through_kafka}

@@ -1,12 +1,17 @@
 """Whichever runner hands the frames over, the same documents are left."""
 
 import asyncio
+import os
 import random
+from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from infra.composition.settings import Settings
+from infra.servers.kafka import start_kafka
 from tests.contract.runners import RUNNERS, Run
 from tests.integration.tables import (
     Tables,
@@ -21,10 +26,20 @@ from tests.integration.tables import (
 COUNT = 2000
 
 
-@pytest.fixture(params=RUNNERS)
-def run(request: pytest.FixtureRequest) -> Run:
-    runner: Run = RUNNERS[request.param]
-    return runner
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.full)])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
+    """A runner; one that needs a broker has an empty one of its own."""
+    runner = RUNNERS[request.param]
+    if request.param == "embedded":
+        yield runner
+        return
+    broker, bootstrap = start_kafka(tmp_path / "kafka", os.environ)
+
+    async def with_broker(settings: Settings, position: int) -> None:
+        await runner(structs.replace(settings, kafka_bootstrap=bootstrap), position)
+
+    yield with_broker
+    broker.stop()
 
 
 async def reference(url: str, seed: int) -> Tables:
