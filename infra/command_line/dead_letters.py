@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from infra.command_line.log import whole
+from infra.command_line.numbers import whole
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, Failure, print_json
 from infra.composition import dead_letters

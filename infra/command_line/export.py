@@ -8,7 +8,7 @@ import uvloop
 
 from infra.adapters.export_folder import MANIFEST, Asked, ExportRefused, Manifest
 from infra.codec import EVENT_CLASSES
-from infra.command_line.log import whole
+from infra.command_line.numbers import whole
 from infra.command_line.processes import names
 from infra.command_line.progress import progress_bar
 from infra.command_line.verb import AskedWrongly, Context, Failure, print_json

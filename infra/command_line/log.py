@@ -5,6 +5,8 @@ import asyncio
 import contextlib
 
 from infra.codec import EVENT_CLASSES
+from infra.command_line.log_history import declare_history
+from infra.command_line.numbers import whole
 from infra.command_line.processes import names
 from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
 from infra.composition.log_reading import tail
@@ -22,6 +24,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--limit", type=whole, metavar="N", help="at most so many (default: all)")
     kind.add_argument("--follow", action="store_true", help="wait for more, until interrupted")
     kind.set_defaults(run=run)
+    declare_history(kinds)
 
 
 def run(context: Context) -> int:
@@ -55,14 +58,3 @@ async def print_events(context: Context) -> None:
                 remaining -= 1
                 if remaining == 0:
                     return
-
-
-def whole(text: str) -> int:
-    """A whole number, 0 or more. Raises `ArgumentTypeError`."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
-    return number
