@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from infra.adapters.binary_arrays import BigintArray
+from infra.adapters import binary_arrays
+from infra.adapters.binary_arrays import BigintArray, IntegerArray, TextArray
 from infra.tables import ColumnType, RangeTable, Table
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
@@ -50,6 +51,14 @@ def bigints(values: Sequence[int]) -> BigintArray:
     elements["length"] = 8
     elements["value"] = values
     return BigintArray(struct.pack("!iiIii", 1, 0, BIGINT_OID, len(values), 1) + elements.tobytes())
+
+
+def integers(values: Sequence[int]) -> IntegerArray:
+    return binary_arrays.integers([binary_arrays.integer(value) for value in values])
+
+
+def texts(values: Sequence[str]) -> TextArray:
+    return binary_arrays.texts([binary_arrays.text(value) for value in values])
 
 
 def _fixed_rows(types: Sequence[ColumnType]) -> Encode:

@@ -16,6 +16,7 @@ import structlog
 
 from infra.adapters import binary_arrays, projection_builds
 from infra.adapters.connections import bounded, connect
+from infra.adapters.copy_format import bigints, integers, texts
 from infra.adapters.projection_builds import Connection
 from infra.adapters.table_writer import TableWriter
 from infra.ports import CHANGES_CHANNEL, Applied
@@ -137,7 +138,7 @@ class PostgresProjections:
             # written at a time.
             async with connection.pipeline():
                 await connection.execute("BEGIN")
-                locked = await connection.execute(LOCK, [*targets, list(partitions)])
+                locked = await connection.execute(LOCK, [*targets, integers(partitions)])
                 set_aside = await connection.execute(PARKED, targets)
             checkpoints = by_projection(await locked.fetchall())
             if len(checkpoints) < len(projections):
@@ -162,9 +163,11 @@ class PostgresProjections:
             found = await letters(connection, " WHERE id = %s", [letter_id])
         return found[0] if found else None
 
-    def _names_and_builds(self, projections: Iterable[str]) -> tuple[list[str], list[int]]:
+    def _names_and_builds(
+        self, projections: Iterable[str]
+    ) -> tuple[binary_arrays.TextArray, binary_arrays.IntegerArray]:
         names = list(projections)
-        return names, [self._builds[name] for name in names]
+        return texts(names), integers([self._builds[name] for name in names])
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[Connection]:
@@ -309,8 +312,8 @@ class PostgresTransaction:
             for partition, position in positions.items()
         ]
         names, builds, partitions, positions = zip(*moved, strict=True) if moved else ((),) * 4
-        columns = [list(names), list(builds), list(partitions), list(positions)]
-        payloads = self._payloads() if announced else []
+        columns = [texts(names), integers(builds), integers(partitions), bigints(positions)]
+        payloads = texts(self._payloads() if announced else [])
         async with self._connection.pipeline():
             await self._connection.execute(FINISH, [*columns, CHANGES_CHANNEL, payloads])
             await self._connection.execute("COMMIT")

@@ -32,7 +32,14 @@ class TableWriter:
         self._deferred = deferred
         self._schema = schema
         self._tables = projection.tables
-        self._statements = {table.name: statements(schema, table) for table in projection.tables}
+        # Rendered once: a composed statement is put together anew each time it is executed.
+        self._statements = {
+            table.name: {
+                what: statement.as_bytes(None)
+                for what, statement in statements(schema, table).items()
+            }
+            for table in projection.tables
+        }
         self._encoders = {
             (table.name, what): encoder
             for table in projection.tables
