@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -26,18 +27,26 @@ async def through_kafka(settings: Settings, position: int) -> None:
     """The relay and a Faust worker, in this process; `settings` name the broker."""
     async with opened(settings, processes=(), registry=CollectorRegistry()) as (_, appliers):
         tasks = [
-            asyncio.create_task(relay.serve(settings)),
-            asyncio.create_task(kafka_worker.follow(settings, None, None, appliers)),
+            asyncio.create_task(kept_running(lambda: relay.serve(settings))),
+            asyncio.create_task(
+                kept_running(lambda: kafka_worker.follow(settings, None, None, appliers))
+            ),
         ]
         try:
             while min((await appliers.checkpoints()).values()) < position:
-                done, _ = await asyncio.wait(tasks, timeout=LOOK_SECONDS)
-                for task in done:
-                    task.result()
+                await asyncio.sleep(LOOK_SECONDS)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def kept_running(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start it again whenever it fails, as the supervisor does."""
+    while True:
+        with suppress(Exception):
+            await serve()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 RUNNERS: dict[str, Run] = {"embedded": embedded, "kafka": through_kafka}
