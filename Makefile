@@ -9,7 +9,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 PYTEST = $(VENV)/bin/python -m pytest
 ARGS ?=
 
-.PHONY: help up full install install-dev check test fault bench picture clean
+.PHONY: help up full install install-dev check test fault bench clean
 
 help:
 	@echo 'make up      run Plaza on this machine (make full: with Kafka and OpenSearch)'
@@ -44,9 +44,6 @@ fault: install-dev
 
 bench: install-dev
 	$(VENV)/bin/plaza bench $(ARGS)
-
-picture: install-dev
-	$(VENV)/bin/python docs/architecture.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info

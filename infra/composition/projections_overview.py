@@ -13,6 +13,7 @@ from infra.adapters.projection_builds import overview as builds_overview
 from infra.codec import Line, decode_lines
 from infra.composition.settings import Settings
 from infra.ports import BrokerUnavailable
+from projections import SOCIAL
 
 WAITING = "SELECT count(*) FROM log.events WHERE notification_id > %s"
 FIRST_WAITING = """
@@ -21,6 +22,8 @@ FIRST_WAITING = """
 """
 EVERYTHING = "plaza"
 """The consumer group of workers that keep all projections; others' names say which after it."""
+
+THROUGH_KAFKA = frozenset(projection.name for projection in SOCIAL)
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -37,7 +40,10 @@ async def overview(settings: Settings) -> list[dict[str, Any]]:
         rows = [await with_lag(connection, build) for build in await builds_overview(connection)]
     if settings.kafka_bootstrap:
         lags = await asyncio.to_thread(group_lags, settings.kafka_bootstrap)
-        return [row | consumers(row["name"], lags) for row in rows]
+        return [
+            row | consumers(row["name"], lags) if row["name"] in THROUGH_KAFKA else row
+            for row in rows
+        ]
     return rows
 
 

@@ -310,7 +310,7 @@ def parse_follow(line: Line) -> tuple[str, str] | None:
     text = line.text.decode("utf-8-sig" if line.number == 1 else "utf-8").strip()
     cells = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
     if len(cells) != 2:
-        raise ValueError(f"{len(cells)} values where follower,followee is expected")
+        raise ValueError("this is not follower,followee")
     follower, followee = cells[0].strip(), cells[1].strip()
     if line.number == 1 and (follower, followee) == ("follower", "followee"):
         return None
