@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import psycopg
 from prometheus_client import CollectorRegistry
 
 from infra.codec import SOCIAL_PARTITIONS
@@ -25,20 +26,32 @@ async def embedded(settings: Settings, position: int) -> None:
 
 async def through_kafka(settings: Settings, position: int) -> None:
     """The relay and a Faust worker, in this process; `settings` name the broker."""
+    tasks = [
+        asyncio.create_task(kept_running(lambda: relay.serve(settings))),
+        asyncio.create_task(kept_running(lambda: faust_worker(settings))),
+    ]
+    try:
+        while not await is_applied(settings, position):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def faust_worker(settings: Settings) -> None:
     async with opened(settings, processes=(), registry=CollectorRegistry()) as (_, appliers):
-        tasks = [
-            asyncio.create_task(kept_running(lambda: relay.serve(settings))),
-            asyncio.create_task(
-                kept_running(lambda: kafka_worker.follow(settings, None, None, appliers))
-            ),
-        ]
-        try:
-            while min((await appliers.checkpoints()).values()) < position:
-                await asyncio.sleep(LOOK_SECONDS)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await kafka_worker.follow(settings, None, None, appliers)
+
+
+async def is_applied(settings: Settings, position: int) -> bool:
+    """Whether the least checkpoint has come so far; False also where nobody answers."""
+    with suppress(psycopg.Error):
+        async with await psycopg.AsyncConnection.connect(settings.postgres_url) as connection:
+            found = await connection.execute("SELECT min(position) FROM checkpoints")
+            least = (await found.fetchone() or (None,))[0]
+            return least is not None and least >= position
+    return False
 
 
 async def kept_running(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
