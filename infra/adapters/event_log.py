@@ -48,10 +48,11 @@ class PostgresEventLog:
     async def open(cls, postgres_url: str) -> Self:
         """Raises `LogUnavailable` when the server does not answer in time."""
         opened = cls(postgres_url)
-        await opened._pool.open()
         try:
+            await opened._pool.open()
             await opened.head()
-        except LogUnavailable:
+        except BaseException:
+            # Also when cancelled: the pool's own tasks would go on for ever.
             await opened.close()
             raise
         opened._writer.start()
