@@ -9,7 +9,7 @@ from infra import codec
 from infra.adapters.group_commit import GroupCommit
 from infra.adapters.log_listener import HEAD, LogListener
 from infra.adapters.pools import Pool
-from infra.ports import LogUnavailable, Recorded, StoredAnswer
+from infra.ports import Recorded, StoredAnswer
 
 READERS_MAX = 4
 READER_SETTINGS = {"default_transaction_read_only": "on"}
