@@ -9,7 +9,7 @@ goes on from. What it had pushed beyond that is pushed again, and readers see it
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from infra.runtime.audience import Audience, Audiences, Begun, audience_of
 from infra.tables import StoreUnavailable
 from infra.timelines import (
     Bring,
+    Effect,
     EffectOf,
     Gain,
     Kept,
@@ -223,9 +224,9 @@ class TimelineFanout:
             while True:
                 known = await self._sync()
                 try:
-                    for frame in frames:
-                        if frame.partition in known.applied:
-                            await self._apply_frame(known, frame)
+                    ours = [frame for frame in frames if frame.partition in known.applied]
+                    ours.sort(key=lambda frame: (frame.partition, frame.first, frame.last))
+                    await self._apply_frames(known, ours)
                     await self._drain()
                     self._kept.shrink()
                 except _Refused:
@@ -240,55 +241,74 @@ class TimelineFanout:
                 else:
                     return
 
-    async def _apply_frame(self, known: _Known, frame: Frame) -> None:
-        partition = frame.partition
-        if frame.last <= known.sent[partition]:
-            return
-        if frame.previous > known.sent[partition]:
-            await self._apply_slice(known, partition, frame.previous)
-        await self._apply_events(known, partition, frame.events, frame.last)
+    async def _apply_frames(self, known: _Known, frames: Sequence[Frame]) -> None:
+        reached = dict(known.sent)
+        gaps: dict[int, int] = {}
+        for frame in frames:
+            if frame.previous > reached[frame.partition]:
+                gaps[frame.partition] = frame.previous
+            reached[frame.partition] = max(reached[frame.partition], frame.last)
+        if gaps:
+            await self._apply_slice(known, set(gaps), max(gaps.values()))
+        await self._apply_together(known, frames)
 
-    async def _apply_slice(self, known: _Known, partition: int, last: int) -> None:
+    async def _apply_slice(self, known: _Known, partitions: set[int], last: int) -> None:
         """Take from the log what no frame brought."""
-        after = known.sent[partition]
-        log.info("fanout.gap_found", partition=partition, after=after, last=last)
+        after = min(known.sent[partition] for partition in partitions)
+        log.info("fanout.gap_found", partitions=sorted(partitions), after=after, last=last)
         if await self._events.head() < last:
             raise LogUnavailable(f"the log ends before position {last}")
         while after < last:
             events = await self._events.read(after, SLICE_EVENTS)
             end = min(events[-1].position if events else last, last)
-            ours = [e for e in events if e.position <= end and partition_of(e.event) == partition]
-            await self._apply_events(known, partition, ours, end)
+            found: dict[int, list[Recorded]] = {partition: [] for partition in partitions}
+            for recorded in events:
+                partition = partition_of(recorded.event)
+                if partition in found and recorded.position <= end:
+                    found[partition].append(recorded)
+            await self._apply_together(
+                known, [Frame(p, after, after + 1, end, of_p) for p, of_p in found.items()]
+            )
             after = end
 
-    async def _apply_events(
-        self, known: _Known, partition: int, events: Sequence[Recorded], last: int
-    ) -> None:
-        start = known.sent[partition]
-        effects = [
-            effect
-            for recorded in events
-            if recorded.position > start and (effect := self._effect_of(recorded)) is not None
-        ]
-        brought = {effect.author_id for effect in effects if isinstance(effect, Bring)}
-        await self._fetch(known, partition, start, brought)
-        changed: set[int] = set()
-        for effect in effects:
+    async def _apply_together(self, known: _Known, frames: Sequence[Frame]) -> None:
+        """Apply what is new in frames, in the order in which it happened.
+
+        Partitions need not keep step, but timelines whose entries come in order are the cheapest
+        to trim and to read.
+        """
+        happened: list[tuple[int, Effect]] = []
+        ends: dict[int, int] = {}
+        for frame in frames:
+            partition = frame.partition
+            start = max(known.sent[partition], ends.get(partition, 0))
+            if frame.last <= start:
+                continue
+            ends[partition] = frame.last
+            effects = [
+                effect
+                for recorded in frame.events
+                if recorded.position > start and (effect := self._effect_of(recorded)) is not None
+            ]
+            brought = {effect.author_id for effect in effects if isinstance(effect, Bring)}
+            await self._fetch(known, partition, brought)
+            happened += [(partition, effect) for effect in effects]
+        happened.sort(key=lambda one: one[1].position)
+        changed: dict[int, set[int]] = defaultdict(set)
+        for partition, effect in happened:
             if not isinstance(effect, Bring):
                 self._change(effect)
-                changed.add(effect.follower_id)
+                changed[partition].add(effect.follower_id)
                 continue
-            if changed:
-                await self._drop(known, partition, changed, effect.position - 1)
-                changed = set()
+            if changed[partition]:
+                await self._drop(known, partition, changed.pop(partition), effect.position - 1)
             await self._bring(known, partition, effect)
-        if known.sent[partition] < last:
-            await self._drop(known, partition, changed, last)
+        for partition, last in ends.items():
+            if known.sent[partition] < last:
+                await self._drop(known, partition, changed[partition], last)
 
-    async def _fetch(
-        self, known: _Known, partition: int, position: int, author_ids: set[int]
-    ) -> None:
-        """Have the audiences of these authors as of a position, or a later one in this partition.
+    async def _fetch(self, known: _Known, partition: int, author_ids: set[int]) -> None:
+        """Have the audiences of these authors as of where the partition is, or of later.
 
         A later one is as good: whoever came or went between has the timeline dropped by the event
         that did it, which is still to come.
@@ -296,7 +316,7 @@ class TimelineFanout:
         missing = [a for a in author_ids if a not in self._kept and a not in known.celebrities]
         if not missing:
             return
-        limit = self._limits.celebrities_from
+        limit, position = self._limits.celebrities_from, known.sent[partition]
         for start in range(0, len(missing), CHUNK_MAX):
             part = missing[start : start + CHUNK_MAX]
             found = await self._tables.followers(partition, position, part, limit)

@@ -17,6 +17,8 @@ local REPOST = 2147483648
 local SPAN = 1073741824
 -- Partitions are not applied in step: an entry may be newer than the one being pushed.
 local AHEAD = 1048576
+-- More than a list ever has slots.
+local PLACES = 4096
 
 local function refusal()
   local state = call('HMGET', KEYS[1], 'e', ARGV[2], 'n')
@@ -63,15 +65,12 @@ local function header_at(position)
 end
 
 -- Entries that came out of order or twice: the newest, each once, oldest first.
-local function in_order(value, slots, reference)
-  local entries = {}
-  local newest = REPOST
+local function in_order(value, slots, count, reference)
+  -- Each entry as one number that sorts by age, then by place; age and place can be told from it.
+  local order = {}
+  local newest = REPOST - 1
   local at = 1
-  while at <= #slots do
-    local length = 1
-    if slots[at] >= REPOST then
-      length = 2
-    end
+  while at <= count do
     local position = slots[at] % REPOST
     -- A grave is as old as the newest entry that lies before it.
     local age = newest
@@ -79,32 +78,26 @@ local function in_order(value, slots, reference)
       age = (reference - position) % REPOST
       newest = math.min(newest, age)
     end
-    entries[#entries + 1] = {age, at, string.sub(value, 5 + 4 * at, 4 + 4 * (at + length)), position}
-    at = at + length
+    order[#order + 1] = (REPOST - 1 - age) * PLACES + at
+    at = at + (slots[at] >= REPOST and 2 or 1)
   end
-  table.sort(entries, function(one, other)
-    if one[1] ~= other[1] then
-      return one[1] > other[1]
-    end
-    return one[2] < other[2]
-  end)
+  table.sort(order)
   local kept = {}
-  for i = #entries, 1, -1 do
-    local entry = entries[i]
-    local next_older = entries[i - 1]
-    local twice = next_older and entry[4] ~= 0 and next_older[4] == entry[4]
+  local left = KEEP
+  local i = #order
+  while i > 0 and left > 0 do
+    local place = order[i] % PLACES
+    local older = order[i - 1]
+    local twice = older and slots[place] % REPOST ~= 0
+      and slots[place] == slots[older % PLACES]
     if not twice then
-      kept[#kept + 1] = entry[3]
-      if #kept == KEEP then
-        break
-      end
+      local length = slots[place] >= REPOST and 2 or 1
+      kept[left] = string.sub(value, 5 + 4 * place, 4 + 4 * (place + length))
+      left = left - 1
     end
+    i = i - 1
   end
-  local backwards = {}
-  for i = #kept, 1, -1 do
-    backwards[#backwards + 1] = kept[i]
-  end
-  return table.concat(backwards)
+  return table.concat(kept, '', left + 1, KEEP)
 end
 
 -- The slots before the newest entries to keep, and the oldest of those; nothing if an entry is out
@@ -141,6 +134,6 @@ local function trim(key, position)
     call('SET', key, header .. string.sub(value, 9 + 4 * before), 'KEEPTTL')
   else
     local reference = (position + AHEAD) % REPOST
-    call('SET', key, header .. in_order(value, slots, reference), 'KEEPTTL')
+    call('SET', key, header .. in_order(value, slots, count, reference), 'KEEPTTL')
   end
 end
