@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from domain.shared.message import tag_of
@@ -23,9 +23,9 @@ from infra.codec import Line, decode_lines, person_of
 from infra.composition.settings import Settings
 from infra.event_shapes import opened_by
 from infra.ports import Recorded, Unreadable
+from infra.runtime.log_ranges import lines_between
 from infra.runtime.rebuild import rare_collections
 
-LINES_AT_ONCE = 5_000
 KEYS_IN_MEMORY_MAX = 50_000
 
 Progress = Callable[[int, int, int], None]
@@ -91,25 +91,6 @@ async def write_rest(
     write_manifest(folder, manifest)
     remove_unnamed(folder, manifest)
     progress(before, asked.after, before)
-
-
-async def lines_between(
-    log: PostgresEventLog, after: int, before: int
-) -> AsyncGenerator[Sequence[Line], None]:
-    """The rows between two positions; the next ones are read while these are worked on."""
-    reading = asyncio.ensure_future(log.read_lines(after, LINES_AT_ONCE))
-    try:
-        while lines := await reading:
-            last = lines[-1].position
-            if last >= before - 1:
-                if inside := [line for line in lines if line.position < before]:
-                    yield inside
-                return
-            reading = asyncio.ensure_future(log.read_lines(last, LINES_AT_ONCE))
-            yield lines
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def wanted(

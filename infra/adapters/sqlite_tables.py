@@ -1,0 +1,198 @@
+"""Read tables in a file of their own that is gone when it is closed: for folds beside what is live.
+
+Changes are written one by one, in the order of the log, by the plainest statements that do what
+`infra.tables` says of them. So this is also what the tables of the workers can be compared with.
+"""
+
+import base64
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from infra.event_shapes import timestamp
+from infra.ports import OPEN
+from infra.tables import (
+    Add,
+    AnyTable,
+    Blank,
+    Change,
+    Close,
+    Column,
+    CountTable,
+    Insert,
+    RangeTable,
+    Revise,
+    RowMissing,
+)
+
+CACHE_KIB = 65_536
+SQL_TYPES = {"bigint": "INTEGER", "boolean": "INTEGER", "bytea": "BLOB"}
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table's columns, and the statements that change it."""
+
+    columns: tuple[Column, ...]
+    insert: str
+    holding: str = ""
+    close: str = ""
+
+
+class SqliteTables:
+    """The tables of one read model, filled by one caller.
+
+    `begun_before`: events before the first one given are left out, so that rows may be missing;
+    what would revise such a row does nothing, and is counted in `unknown_rows`.
+    """
+
+    def __init__(self, tables: Sequence[AnyTable], *, begun_before: bool = False) -> None:
+        self.unknown_rows = 0
+        self._begun_before = begun_before
+        self._tables = {table.name: table for table in tables}
+        # Without a name it is a temporary file that SQLite removes.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+            self._database.execute(f"PRAGMA {setting}")
+        self._plans = {table.name: self._make(table) for table in tables}
+        self._database.execute("BEGIN")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def write(self, position: int, changes: Sequence[Change]) -> None:
+        """Write what one event changes. Raises `RowMissing`."""
+        for change in changes:
+            plan = self._plans[change.table.name]
+            match change:
+                case Insert():
+                    values = [*change.row, position]
+                    if isinstance(change.table, RangeTable):
+                        values.append(OPEN)
+                    self._database.execute(plan.insert, stored(values))
+                case Add():
+                    self._database.execute(plan.insert, (change.key, *change.deltas, position))
+                case Close():
+                    self._database.execute(plan.close, (position, *stored(change.key)))
+                case Revise():
+                    self._revise(plan, change, position)
+                case Blank():
+                    self._blank(change)
+
+    def rows(self, table: AnyTable) -> Iterator[Row]:
+        """All rows as stored values, in one order: by key, then by whatever tells them apart."""
+        names = [column.name for column in self._plans[table.name].columns]
+        key = [table.key] if isinstance(table, CountTable) else list(table.primary_key)
+        order = ", ".join(f'"{name}"' for name in [*key, *names])
+        columns = ", ".join(f'"{name}"' for name in names)
+        query = f'SELECT {columns} FROM "{table.name}" ORDER BY {order}'  # noqa: S608
+        yield from self._database.execute(query)
+
+    def documents(self, table: AnyTable) -> Iterator[Mapping[str, Any]]:
+        """The same as JSON knows them, by column: bytes as base64, times as text."""
+        columns = self._plans[table.name].columns
+        shown = [(column.name, shown_as(column)) for column in columns]
+        for row in self.rows(table):
+            yield {
+                name: None if value is None else show(value)
+                for (name, show), value in zip(shown, row, strict=True)
+            }
+
+    def _revise(self, plan: Plan, change: Revise, position: int) -> None:
+        key = stored(change.key)
+        before = self._database.execute(plan.holding, key).fetchone()
+        if before is None:
+            if not self._begun_before:
+                raise RowMissing(f"no row of {change.table.name} holds under {change.key}")
+            self.unknown_rows += 1
+            return
+        self._database.execute(plan.close, (position, *key))
+        row = dict(zip((column.name for column in plan.columns), before, strict=True))
+        row |= dict(zip(change.columns, stored(list(change.columns.values())), strict=True))
+        row |= {change.table.since: position, "until": OPEN}
+        self._database.execute(plan.insert, list(row.values()))
+
+    def _blank(self, change: Blank) -> None:
+        blanked = ", ".join(f'"{name}" = NULL' for name in change.columns)
+        query = f'UPDATE "{change.table.name}" SET {blanked} WHERE {same(change.table.key)}'  # noqa: S608
+        self._database.execute(query, stored(change.key))
+
+    def _make(self, table: AnyTable) -> Plan:
+        columns = columns_of(table)
+        quoted = [f'"{column.name}"' for column in columns]
+        # A column without a type keeps whatever it is given as it is.
+        made = ", ".join(
+            f'"{column.name}" {SQL_TYPES.get(column.type, "TEXT")}' for column in columns
+        )
+        self._database.execute(f'CREATE TABLE "{table.name}" ({made})')
+        marks = ", ".join("?" for _ in columns)
+        insert = f'INSERT INTO "{table.name}" VALUES ({marks})'  # noqa: S608
+        if isinstance(table, CountTable):
+            self._database.execute(f'CREATE UNIQUE INDEX "{table.name}_key" ON "{table.name}"'
+                                   f' ("{table.key}")')  # fmt: skip
+            added = ", ".join(f'"{name}" = "{name}" + excluded."{name}"' for name in table.counts)
+            return Plan(
+                columns,
+                f'{insert} ON CONFLICT ("{table.key}") DO UPDATE SET {added},'
+                " position = max(position, excluded.position)",
+            )
+        if not isinstance(table, RangeTable):
+            return Plan(columns, insert)
+        key = ", ".join(f'"{name}"' for name in table.key)
+        self._database.execute(
+            f'CREATE INDEX "{table.name}_key" ON "{table.name}" ({key}) WHERE until = {OPEN}'
+        )
+        if table.revisable:
+            self._database.execute(f'CREATE INDEX "{table.name}_all" ON "{table.name}" ({key})')
+        holds = f"until = {OPEN} AND {same(table.key)}"
+        return Plan(
+            columns,
+            insert,
+            holding=f'SELECT {", ".join(quoted)} FROM "{table.name}" WHERE {holds}',  # noqa: S608
+            close=f'UPDATE "{table.name}" SET until = ? WHERE {holds}',  # noqa: S608
+        )
+
+
+def columns_of(table: AnyTable) -> tuple[Column, ...]:
+    """Every column, in the order of a stored row."""
+    if isinstance(table, CountTable):
+        return tuple(Column(name, "bigint") for name in (table.key, *table.counts, "position"))
+    known = {column.name: column for column in table.columns}
+    return tuple(known.get(name) or Column(name, "bigint") for name in table.names)
+
+
+def same(key: Sequence[str]) -> str:
+    return " AND ".join(f'"{name}" IS ?' for name in key)
+
+
+def stored(values: Sequence[Any]) -> list[Any]:
+    return [
+        value if isinstance(value, int | str | bytes | None) else stored_text(value)
+        for value in values
+    ]
+
+
+def stored_text(value: Any) -> str:
+    """Times and lists of texts as texts."""
+    if isinstance(value, list | tuple):
+        return json.dumps(list(value), ensure_ascii=False)
+    return timestamp(value)
+
+
+def shown_as(column: Column) -> Callable[[Any], Any]:
+    match column.type:
+        case "boolean":
+            return bool
+        case "bytea":
+            return lambda value: base64.b64encode(value).decode()
+        case "text[]":
+            return json.loads
+        case _:
+            return lambda value: value
