@@ -155,7 +155,8 @@ def buying(desk: Desk, market: Market) -> Endpoint:
                 item.product_id: (await look(product_stream(item.product_id))).value
                 for item in items
             }
-            await require_no_problems(market, items, products)
+            wanted = {item.product_id: item.quantity for item in items}
+            require_no_problems(items, products, await market.available(wanted, look))
             orders = by_shop(items, products, market, order_ids)
             await market.secrets.put(checkout_id, PAYMENT_SECRETS, entrusted(body))
             return (
@@ -211,17 +212,15 @@ def buying(desk: Desk, market: Market) -> Endpoint:
     return KeyedCardSafe(desk, "POST", PATH, check_out, operation=operation)
 
 
-async def require_no_problems(
-    market: Market, items: Sequence[CartItem], products: Mapping[str, Product]
+def require_no_problems(
+    items: Sequence[CartItem], products: Mapping[str, Product], available: Mapping[str, int]
 ) -> None:
-    available = await market.available([item.product_id for item in items])
     found = []
     for item in items:
         product = products[item.product_id]
-        # Where nobody knows how many there are, the shelf is asked when the units are held.
-        units = item.quantity if available is None else available[item.product_id]
         offer = None
         if product.price is not None:
+            units = available[item.product_id]
             offer = Offer(product.price, units, for_sale=product.for_sale)
         found += [
             {"productId": item.product_id, **msgspec.to_builtins(problem)}

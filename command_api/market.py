@@ -12,6 +12,7 @@ from domain.commerce.product.decider import Product, product_stream
 from domain.commerce.product.rejections import ProductUnknown
 from domain.commerce.shop.decider import shop_stream
 from domain.commerce.shop.rejections import NotASeller
+from domain.commerce.stock.decider import stock_stream
 from domain.shared.identifiers import id_number, make_id
 from domain.shared.money import VALUE_MAX, Money
 from infra.payments import Notifications, PaymentSecrets
@@ -41,16 +42,23 @@ class Market:
     def new_id(self) -> str:
         return make_id(int(self.clock().timestamp() * 1000), secrets.randbits(22))
 
-    async def available(self, product_ids: Collection[str]) -> Mapping[str, int] | None:
-        """Units that can be bought; None where that is not known at this moment."""
-        numbers = {id_number(product_id): product_id for product_id in product_ids}
+    async def available(self, wanted: Mapping[str, int], look: Look) -> Mapping[str, int]:
+        """Of each product, whether as many as are wanted can be bought: how many there are.
+
+        The shelf itself decides in the end: this spares the buyer a checkout in vain.
+        """
+        numbers = {id_number(product_id): product_id for product_id in wanted}
         try:
             found = await self.availability.available(list(numbers))
         except ReadsUnavailable as error:
-            # The shelf itself decides in the end: this only spares the buyer a checkout in vain.
             log.warning("availability.unknown", error=str(error))
-            return None
-        return {name: found.get(number, 0) for number, name in numbers.items()}
+            return wanted
+        units = {name: found.get(number, 0) for number, name in numbers.items()}
+        for name, quantity in wanted.items():
+            if units[name] < quantity:
+                # The table may be behind: nobody is sent away before the shelf is looked at.
+                units[name] = (await look(stock_stream(name))).value.available
+        return units
 
 
 class Price(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

@@ -130,6 +130,10 @@ class CommerceReads(Checkpoints, Protocol):
         """Captures, refunds and cancels that failed for good."""
         ...
 
+    async def happened(self, after: int, last: int) -> bool:
+        """Whether anything happened in the commerce half after a position, up to another one."""
+        ...
+
     async def position_at(self, moment: datetime) -> int:
         """The position of the newest event recorded at or before a moment; 0 if there is none."""
         ...

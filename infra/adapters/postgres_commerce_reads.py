@@ -12,7 +12,7 @@ import psycopg
 import structlog
 
 from infra.adapters.postgres_reads import Connections, PostgresReads
-from infra.codec import COMMERCE_PARTITIONS
+from infra.codec import COMMERCE_PARTITIONS, EVENT_CLASSES, is_commerce
 from infra.commerce_reads import (
     CartRow,
     CheckoutRow,
@@ -123,6 +123,13 @@ SELECT checkout_id, NULL, problem FROM checkouts WHERE problem IS NOT NULL AND u
 ORDER BY 1, 2
 """
 
+HAPPENED = """
+SELECT EXISTS (
+    SELECT FROM log.events
+    WHERE notification_id > %(after)s AND notification_id <= %(last)s AND topic = ANY(%(tags)s))
+"""
+TAGS = [tag for tag, kind in EVENT_CLASSES.items() if is_commerce(kind)]
+
 WORK = f"SELECT kind, subject, task, due_at FROM work WHERE until = {OPEN} ORDER BY since"
 
 
@@ -220,6 +227,10 @@ class PostgresCommerceReads:
             available=wanted.available,
         )
         return [ProductRow(*row) for row in rows]
+
+    async def happened(self, after: int, last: int) -> bool:
+        rows = await self._ask.rows(HAPPENED, after=after, last=last, tags=TAGS)
+        return bool(rows[0][0])
 
     async def cart(self, member_id: int) -> Sequence[CartRow]:
         return [CartRow(*row) for row in await self._ask.rows(CART, member=member_id)]

@@ -33,6 +33,7 @@ from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
 from infra.runtime.rebuild import rare_collections, rebuild
+from infra.runtime.sparse import Sparse
 from processes.erasure import erasure
 from projections import COMMERCE, SOCIAL
 from projections.home_timeline import effect_of
@@ -89,7 +90,8 @@ async def follow_commerce(
         stack.push_async_callback(log.close)
         await renew(settings, kept, log)
         applier = await tables(settings, kept, log, stack)
-        await EmbeddedRunner(log, Appliers([applier], metrics), COMMERCE_PARTITIONS).run()
+        appliers = Appliers([Sparse(applier)], metrics)
+        await EmbeddedRunner(log, appliers, COMMERCE_PARTITIONS).run()
 
 
 @contextlib.asynccontextmanager

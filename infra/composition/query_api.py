@@ -39,7 +39,7 @@ from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
 from query_api.items import Items, NoProducts
-from query_api.market import Market, PostsFollow, Products
+from query_api.market import AppliedBeside, AppliedHere, Market, PostsFollow, Products
 from query_api.skeletons import Skeletons
 from query_api.stages import Stages
 from query_api.viewers import Viewers
@@ -111,6 +111,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
     catalogue = None if resources.commerce is None else Products(resources.commerce)
     cards = catalogue or NoProducts()
     items, viewers, applied = Items(reads, keyring, cards), Viewers(reads), Applied()
+    sold_up_to = None if resources.commerce is None else AppliedHere(resources.commerce)
 
     def now() -> float:
         return resources.clock().timestamp()
@@ -129,7 +130,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         viewers=viewers,
         keyring=keyring,
         authenticator=Authenticator(Tokens(resources.secrets.tokens), resources.revocations, now),
-        applied=applied,
+        applied=applied if sold_up_to is None else AppliedBeside(applied, sold_up_to),
         cursors=Cursors(resources.secrets.cursors),
         clock=resources.clock,
         newest=live.newest_position,
@@ -146,8 +147,8 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         *users.routes(context),
     ]
     lives = [live]
-    if resources.commerce is not None and catalogue is not None:
-        market, market_live = sold(resources, resources.commerce, catalogue, context)
+    if catalogue is not None and sold_up_to is not None:
+        market, market_live = sold(resources, catalogue, sold_up_to, context)
         routes += market_routes(market)
         lives.append(market_live)
     own = self_description.routes(
@@ -164,10 +165,10 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
 
 
 def sold(
-    resources: Resources, reads: CommerceReads, catalogue: Products, context: Context
+    resources: Resources, catalogue: Products, applied: AppliedHere, context: Context
 ) -> tuple[Market, Live]:
     """The commerce half: its pages wait for its own projections, and for no others."""
-    applied = Applied()
+    reads = applied.reads
     live = Live(
         resources.changes,
         reads,
