@@ -3,7 +3,8 @@
 A post is one slot, a little-endian u32 with its position modulo 2**31. A repost is two: its own
 position with the highest bit set, then how far before it the post stands. Modulo is enough because
 a list is only used while its newest possible entry is less than `SPAN` past its build position.
-An entry at position 0 is a grave: it counts among the newest entries and shows nothing.
+An entry at position 0 is a grave: it counts among the newest entries and shows nothing. So does the
+one entry in two thousand million whose position is a multiple of 2**31.
 """
 
 import struct
