@@ -34,6 +34,7 @@ VERBS = {
     "replay": ("replay", "fold a range of the log into a file, away from what is live"),
     "projections": ("projections", "how far each projection has got"),
     "dead-letters": ("dead_letters", "events that a projection could not apply"),
+    "checkouts": ("checkouts", "what became of checkouts, and one as a timeline"),
     "bench": ("bench", "measure, each figure beside its probe"),
     "config": ("config", "every setting with its value and where it comes from"),
     "doctor": ("doctor", "what is installed, reachable and missing"),
