@@ -7,7 +7,7 @@ Changes are written one by one, in the order of the log, by the plainest stateme
 import base64
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -59,6 +59,7 @@ class SqliteTables:
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
             self._database.execute(f"PRAGMA {setting}")
         self._plans = {table.name: self._make(table) for table in tables}
+        self._served: set[str] = set()
         self._database.execute("BEGIN")
 
     def __enter__(self) -> Self:
@@ -89,21 +90,67 @@ class SqliteTables:
     def rows(self, table: AnyTable) -> Iterator[Row]:
         """All rows as stored values, in one order: by key, then by whatever tells them apart."""
         names = [column.name for column in self._plans[table.name].columns]
-        key = [table.key] if isinstance(table, CountTable) else list(table.primary_key)
-        order = ", ".join(f'"{name}"' for name in [*key, *names])
-        columns = ", ".join(f'"{name}"' for name in names)
-        query = f'SELECT {columns} FROM "{table.name}" ORDER BY {order}'  # noqa: S608
+        order = quoted([*key_of(table), *names])
+        query = f'SELECT {quoted(names)} FROM "{table.name}" ORDER BY {order}'  # noqa: S608
         yield from self._database.execute(query)
 
     def documents(self, table: AnyTable) -> Iterator[Mapping[str, Any]]:
         """The same as JSON knows them, by column: bytes as base64, times as text."""
         columns = self._plans[table.name].columns
-        shown = [(column.name, shown_as(column)) for column in columns]
         for row in self.rows(table):
-            yield {
-                name: None if value is None else show(value)
-                for (name, show), value in zip(shown, row, strict=True)
-            }
+            yield document(columns, row)
+
+    def serve(self, table: AnyTable, rows: Iterable[Sequence[Any]]) -> None:
+        """Keep rows that somebody else has of this table, to compare with."""
+        columns = self._plans[table.name].columns
+        if table.name not in self._served:
+            self._served.add(table.name)
+            self._database.execute(create_statement(served_name(table), columns))
+        marks = ", ".join("?" for _ in columns)
+        insert = f'INSERT INTO "{served_name(table)}" VALUES ({marks})'  # noqa: S608
+        self._database.executemany(insert, map(stored, rows))
+
+    def compare(self, table: AnyTable, examples_max: int) -> "Compared":
+        """What was folded against what is served, whole rows, key by key."""
+        self.serve(table, ())
+        columns = quoted(column.name for column in self._plans[table.name].columns)
+        key = quoted(key_of(table))
+        folded, served = f'"{table.name}"', f'"{served_name(table)}"'
+        differing = f'"{table.name}_differing"'
+        self._database.execute(
+            f"CREATE TABLE {differing} AS"  # noqa: S608
+            f" SELECT {key} FROM (SELECT {columns} FROM {folded}"
+            f" EXCEPT SELECT {columns} FROM {served})"
+            f" UNION SELECT {key} FROM (SELECT {columns} FROM {served}"
+            f" EXCEPT SELECT {columns} FROM {folded})"
+        )
+        keys = self._database.execute(
+            f"SELECT {key} FROM {differing} ORDER BY {key} LIMIT ?",  # noqa: S608
+            [examples_max],
+        ).fetchall()
+        return Compared(
+            documents=self._count(served),
+            different=self._count(differing),
+            examples=[
+                Difference(
+                    table.name,
+                    folded=self._document(table, folded, one),
+                    served=self._document(table, served, one),
+                )
+                for one in keys
+            ],
+        )
+
+    def _count(self, name: str) -> int:
+        return int(self._database.execute(f"SELECT count(*) FROM {name}").fetchone()[0])  # noqa: S608
+
+    def _document(self, table: AnyTable, name: str, key: Row) -> Mapping[str, Any] | None:
+        columns = self._plans[table.name].columns
+        row = self._database.execute(
+            f"SELECT * FROM {name} WHERE {same(key_of(table))}",  # noqa: S608
+            key,
+        ).fetchone()
+        return None if row is None else document(columns, row)
 
     def _revise(self, plan: Plan, change: Revise, position: int) -> None:
         key = stored(change.key)
@@ -126,12 +173,7 @@ class SqliteTables:
 
     def _make(self, table: AnyTable) -> Plan:
         columns = columns_of(table)
-        quoted = [f'"{column.name}"' for column in columns]
-        # A column without a type keeps whatever it is given as it is.
-        made = ", ".join(
-            f'"{column.name}" {SQL_TYPES.get(column.type, "TEXT")}' for column in columns
-        )
-        self._database.execute(f'CREATE TABLE "{table.name}" ({made})')
+        self._database.execute(create_statement(table.name, columns))
         marks = ", ".join("?" for _ in columns)
         insert = f'INSERT INTO "{table.name}" VALUES ({marks})'  # noqa: S608
         if isinstance(table, CountTable):
@@ -145,19 +187,36 @@ class SqliteTables:
             )
         if not isinstance(table, RangeTable):
             return Plan(columns, insert)
-        key = ", ".join(f'"{name}"' for name in table.key)
+        key = quoted(table.key)
         self._database.execute(
             f'CREATE INDEX "{table.name}_key" ON "{table.name}" ({key}) WHERE until = {OPEN}'
         )
         if table.revisable:
             self._database.execute(f'CREATE INDEX "{table.name}_all" ON "{table.name}" ({key})')
+        names = quoted(column.name for column in columns)
         holds = f"until = {OPEN} AND {same(table.key)}"
         return Plan(
             columns,
             insert,
-            holding=f'SELECT {", ".join(quoted)} FROM "{table.name}" WHERE {holds}',  # noqa: S608
+            holding=f'SELECT {names} FROM "{table.name}" WHERE {holds}',  # noqa: S608
             close=f'UPDATE "{table.name}" SET until = ? WHERE {holds}',  # noqa: S608
         )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row that was folded and one that is served under the same key; None where there is none."""
+
+    table: str
+    folded: Mapping[str, Any] | None
+    served: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    documents: int
+    different: int
+    examples: Sequence[Difference]
 
 
 def columns_of(table: AnyTable) -> tuple[Column, ...]:
@@ -166,6 +225,32 @@ def columns_of(table: AnyTable) -> tuple[Column, ...]:
         return tuple(Column(name, "bigint") for name in (table.key, *table.counts, "position"))
     known = {column.name: column for column in table.columns}
     return tuple(known.get(name) or Column(name, "bigint") for name in table.names)
+
+
+def key_of(table: AnyTable) -> Sequence[str]:
+    """The columns that tell a row from all others."""
+    return (table.key,) if isinstance(table, CountTable) else table.primary_key
+
+
+def served_name(table: AnyTable) -> str:
+    return f"{table.name}_served"
+
+
+def create_statement(name: str, columns: Sequence[Column]) -> str:
+    made = ", ".join(f'"{column.name}" {SQL_TYPES.get(column.type, "TEXT")}' for column in columns)
+    return f'CREATE TABLE "{name}" ({made})'
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def document(columns: Sequence[Column], row: Row) -> Mapping[str, Any]:
+    """A row as JSON knows it."""
+    return {
+        column.name: None if value is None else shown_as(column)(value)
+        for column, value in zip(columns, row, strict=True)
+    }
 
 
 def same(key: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import psycopg
 
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, Failure, print_json
+from infra.command_line.verify import declare_verify
 from infra.composition.projections_overview import overview
 from infra.composition.running import find_system
 
@@ -16,6 +17,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     about = "each projection's version, position and lag"
     kind = kinds.add_parser("list", help=about, description=f"plaza projections list: {about}.")
     kind.set_defaults(run=run)
+    declare_verify(kinds)
 
 
 def run(context: Context) -> int:

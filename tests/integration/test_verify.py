@@ -1,0 +1,187 @@
+"""Verifying: nothing differs while workers go on, and whatever is changed in a table is named."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from infra.adapters.event_log import PostgresEventLog
+from infra.codec import SOCIAL_PARTITIONS
+from infra.command_line.main import run
+from infra.composition.settings import Settings
+from infra.composition.verifying import CannotVerify, NotServed, verify
+from infra.ports import Recorded
+from infra.runtime.embedded import EmbeddedRunner
+from infra.runtime.projection import Projection
+from infra.tables import Change
+from projections import SOCIAL, graph, members, posts
+from tests.integration.tables import chain, projector, random_log
+from tests.integration.test_rebuild import append_more
+
+COUNT = 3_000
+
+
+def settings(url: str) -> Settings:
+    return Settings(postgres_url=url)
+
+
+async def served(url: str, seed: int, projections: Sequence[Projection] = SOCIAL) -> list[Recorded]:
+    events = await random_log(url, seed, COUNT)
+    async with projector(url, projections) as target:
+        for frames in chain(events, 200):
+            await target.apply(frames)
+    return events
+
+
+async def test_nothing_differs_from_what_the_workers_left(postgres_url: str) -> None:
+    await served(postgres_url, 91)
+    for projection in SOCIAL:
+        found = await verify(settings(postgres_url), projection)
+        assert (found["different"], found["examples"]) == (0, [])
+        assert found["position"] == COUNT
+        assert found["documents"] > 0
+
+
+async def test_nothing_differs_while_traffic_goes_on(postgres_url: str) -> None:
+    await random_log(postgres_url, 92, COUNT)
+    log = await PostgresEventLog.open(postgres_url)
+    async with projector(postgres_url) as target:
+        await target.checkpoints()
+        running = asyncio.create_task(EmbeddedRunner(log, target, SOCIAL_PARTITIONS).run())
+        writing = asyncio.create_task(append_more(log, 400))
+        seen = set()
+        while not writing.done():
+            found = await verify(settings(postgres_url), graph.PROJECTION)
+            assert found["different"] == 0, found
+            seen.add(found["position"])
+        await writing
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    await log.close()
+    assert len(seen) > 1
+
+
+PLANTED = {
+    "a count of one more": (
+        graph.PROJECTION,
+        (
+            "UPDATE graph_b1.member_counts SET followers = followers + 1 WHERE member_id ="
+            " (SELECT min(member_id) FROM graph_b1.member_counts) RETURNING member_id"
+        ),
+        "member_counts",
+        "member_id",
+    ),
+    "a row that is gone": (
+        posts.PROJECTION,
+        (
+            "DELETE FROM posts_b1.posts WHERE position ="
+            " (SELECT max(position) FROM posts_b1.posts) RETURNING position"
+        ),
+        "posts",
+        "position",
+    ),
+    "a row that nobody made": (
+        graph.PROJECTION,
+        "INSERT INTO graph_b1.follows VALUES (1, 2, 3, 9223372036854775807) RETURNING follower_id",
+        "follows",
+        "follower_id",
+    ),
+    "a byte of a sealed text": (
+        members.PROJECTION,
+        (
+            "UPDATE members_b1.members SET bio = set_byte(bio, 3, 1 + get_byte(bio, 3) % 200) WHERE"
+            " (member_id, since) = (SELECT member_id, since FROM members_b1.members"
+            " WHERE bio IS NOT NULL LIMIT 1) RETURNING member_id"
+        ),
+        "members",
+        "member_id",
+    ),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+async def test_a_planted_difference_is_found_and_named(postgres_url: str, planted: str) -> None:
+    projection, statement, table, key = PLANTED[planted]
+    await served(postgres_url, 93)
+    with psycopg.connect(postgres_url) as connection:
+        row = connection.execute(statement.encode()).fetchone()
+    assert row is not None
+    found = await verify(settings(postgres_url), projection)
+    assert found["different"] == 1
+    (example,) = found["examples"]
+    assert example["table"] == table
+    assert (example["served"] or example["folded"])[key] == row[0]
+    assert example["served"] != example["folded"]
+
+
+def dropping(recorded: Recorded) -> Sequence[Change]:
+    return () if recorded.position % 100 == 0 else graph.PROJECTION.fold(recorded)
+
+
+def twice(recorded: Recorded) -> Sequence[Change]:
+    changes = graph.PROJECTION.fold(recorded)
+    if recorded.position % 100:
+        return changes
+    return (*changes, *(one for one in changes if one.table is graph.PROJECTION.tables[-1]))
+
+
+@pytest.mark.parametrize("fold", [dropping, twice])
+async def test_tables_of_a_fold_with_a_bug_differ(postgres_url: str, fold: Any) -> None:
+    wrong = Projection("graph", 1, graph.PROJECTION.handles, graph.PROJECTION.tables, fold)
+    await served(postgres_url, 94, [wrong])
+    found = await verify(settings(postgres_url), graph.PROJECTION)
+    assert found["different"] > 0
+
+
+async def test_events_that_were_set_aside_are_not_missed(postgres_url: str) -> None:
+    wrong = Projection("graph", 1, graph.PROJECTION.handles, graph.PROJECTION.tables, parking)
+    await served(postgres_url, 95, [wrong])
+    found = await verify(settings(postgres_url), graph.PROJECTION)
+    assert found["setAside"] > 0
+    assert found["different"] == 0
+
+
+def parking(recorded: Recorded) -> Sequence[Change]:
+    if recorded.position % 500 < 10:
+        raise ValueError("not this one")
+    return graph.PROJECTION.fold(recorded)
+
+
+async def test_what_is_not_served_or_of_another_version_cannot_be_verified(
+    postgres_url: str,
+) -> None:
+    await random_log(postgres_url, 96, 100)
+    with pytest.raises(NotServed):
+        await verify(settings(postgres_url), graph.PROJECTION)
+    await served_again(postgres_url)
+    newer = Projection(
+        "graph", 2, graph.PROJECTION.handles, graph.PROJECTION.tables, graph.PROJECTION.fold
+    )
+    with pytest.raises(CannotVerify, match="served in version 1"):
+        await verify(settings(postgres_url), newer)
+
+
+async def served_again(url: str) -> None:
+    async with projector(url) as target:
+        await target.checkpoints()
+
+
+async def test_the_command_answers_rows_and_a_status(
+    postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await served(postgres_url, 97)
+    environment = {"PLAZA_POSTGRES_URL": postgres_url}
+    words = ["projections", "verify", "--json"]
+    assert await asyncio.to_thread(run, words, environment) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == [projection.name for projection in SOCIAL]
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("UPDATE engagement_b1.engagement_counts SET likes = likes + 1")
+    words = ["projections", "verify", "engagement"]
+    assert await asyncio.to_thread(run, words, environment) == 1
+    shown = capsys.readouterr().out
+    assert "the log gives" in shown
+    assert await asyncio.to_thread(run, ["projections", "verify", "nobody"], environment) == 2
