@@ -1,4 +1,4 @@
-"""`plaza import`: bring follows or posts in from a file."""
+"""`plaza import`: bring follows, posts or products in from a file."""
 
 import argparse
 import asyncio
@@ -14,8 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from domain.shared.rejection import Invalid
 from domain.social.member.values import check_password
+from infra.command_line.numbers import whole
 from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
-from infra.composition.importing import FileBroken, lines_of, opened
+from infra.composition.importing import FileBroken, lines_of, objects_of, opened
 from infra.composition.running import find_system
 from infra.ports import LogUnavailable
 from infra.runtime.imports import Summary
@@ -28,6 +29,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     for name, about in (
         ("follows", "CSV, or CSV.gz: follower,followee"),
         ("posts", 'JSON lines: {"author", "content", "createdAt"?}'),
+        (
+            "products",
+            "JSON array or lines: title, description, category, price, seller; or Name, … Brand",
+        ),
     ):
         kind = kinds.add_parser(name, help=about, description=about)
         kind.add_argument("file", metavar="FILE", type=Path)
@@ -35,6 +40,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
             "--prefix", default="m_", help="comes before every name of the file (default: m_)"
         )
         kind.add_argument("--password", help="of every new member; without one they cannot log in")
+        if name == "products":
+            kind.add_argument("--currency", default="EUR", help="of prices that are plain numbers")
+            kind.add_argument(
+                "--stock", type=whole, default=0, metavar="N", help="units of each received with it"
+            )
         kind.set_defaults(run=run)
 
 
@@ -84,9 +94,14 @@ async def bring_in(context: Context, summary: Summary) -> None:
 
         async with opened(settings, arguments.prefix, arguments.password, told) as importer:
             importer.summary = summary
-            lines = lines_of(arguments.file)
-            bring = importer.follows if arguments.what == "follows" else importer.posts
-            await bring(lines)
+            match arguments.what:
+                case "follows":
+                    await importer.follows(lines_of(arguments.file))
+                case "posts":
+                    await importer.posts(lines_of(arguments.file))
+                case _:
+                    objects = objects_of(arguments.file)
+                    await importer.products(objects, arguments.currency, arguments.stock)
 
 
 def report(context: Context, summary: Summary, seconds: float, broken: Exception | None) -> None:

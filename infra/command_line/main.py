@@ -27,7 +27,7 @@ VERBS = {
     "relay": ("processes", "run the relay from the log to Kafka"),
     "worker": ("processes", "run projections and processes"),
     "migrate": ("migrate", "make or update the tables of the log and the read models"),
-    "import": ("import_", "bring follows or posts in from a file"),
+    "import": ("import_", "bring follows, posts or products in from a file"),
     "demo": ("demo", "fill a running system with a lively made-up world"),
     "log": ("log", "read the event log"),
     "export": ("export", "write a range of the log to files for analysts"),

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from domain.deciders import DECIDERS
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresCredentials, PostgresKeyring, secret
 from infra.adapters.passwords import Argon2Passwords
 from infra.composition.settings import Settings
 from infra.runtime.execute import Executor
-from infra.runtime.imports import Importer, Line, Told
+from infra.runtime.imports import Line, Told
+from infra.runtime.product_imports import ProductImporter
 
 GZIP_MAGIC = b"\x1f\x8b"
 LINE_BYTES_MAX = 1024 * 1024
@@ -26,7 +29,7 @@ class FileBroken(Exception):
 @contextlib.asynccontextmanager
 async def opened(
     settings: Settings, prefix: str, password: str | None, told: Told
-) -> AsyncIterator[Importer]:
+) -> AsyncIterator[ProductImporter]:
     url = settings.postgres_url
     async with contextlib.AsyncExitStack() as stack:
         log = await PostgresEventLog.open(url)
@@ -45,7 +48,7 @@ async def opened(
         def clock() -> datetime:
             return datetime.now(UTC)
 
-        yield Importer(
+        yield ProductImporter(
             executor=Executor(log, keyring, DECIDERS, clock),
             keyring=keyring,
             credentials=credentials,
@@ -71,3 +74,26 @@ def lines_of(path: Path) -> Iterator[Line]:
                 yield Line(number, line, file.tell())
         except (EOFError, gzip.BadGzipFile, OSError) as problem:
             raise FileBroken(f"{path} cannot be read after line {number}: {problem}") from problem
+
+
+def objects_of(path: Path) -> Iterator[Line]:
+    """The objects of a file that is one JSON array, or has an object a line; counted from 1.
+
+    Raises `FileBroken` and `OSError`.
+    """
+    lines = lines_of(path)
+    first = next(lines, None)
+    if first is None:
+        return
+    if not first.text.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+        yield first
+        yield from lines
+        return
+    text = b"".join([first.text.removeprefix(b"\xef\xbb\xbf"), *(line.text for line in lines)])
+    try:
+        found = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except msgspec.DecodeError as problem:
+        raise FileBroken(f"{path} is no JSON array: {problem}") from problem
+    size = path.stat().st_size
+    for number, item in enumerate(found, start=1):
+        yield Line(number, bytes(item), size * number // len(found))

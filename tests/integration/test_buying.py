@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -574,3 +575,39 @@ async def test_products_are_listed_and_filtered_page_by_page(market: Market) -> 
     assert {p["available"] for p in there["products"]} == {1}
     assert (await seller.look(f"{query}&minPrice=x")).status == 422
     assert (await seller.look(f"{query}&cursor=abc")).status == 422
+
+
+async def test_a_catalogue_is_imported_once(market: Market, system: System, tmp_path: Path) -> None:
+    file = tmp_path / "catalogue.json"
+    rows = [
+        {"Id": 7, "Name": "Boots", "Description": "Warm.", "Type": "Shoes", "Price": 109.99,
+         "Brand": "Day Bird"},
+        {"title": "Rope", "description": "Long.", "category": "Climbing", "seller": "gravity",
+         "price": {"currency": "USD", "value": 500}, "colours": ["red", "blue"]},
+        {"title": "No price"},
+    ]  # fmt: skip
+    file.write_bytes(msgspec.json.encode(rows))
+    words = ("import", "products", str(file), "--stock", "3", "--json")
+    first = msgspec.json.decode(await system.plaza(*words))
+    assert (first["products"], first["badLines"], first["members"]) == (2, 1, 2)
+    assert first["bad"][0]["line"] == 3
+    second = msgspec.json.decode(await system.plaza(*words))
+    assert (second["products"], second["unchanged"]) == (0, 2)
+    buyer = await market.member()
+
+    async def shown() -> list[Any]:
+        pages = [await buyer.see(f"/api/products?category={c}") for c in ("Shoes", "Climbing")]
+        return [product for page in pages for product in page["products"]]
+
+    await until(lambda: enough(shown, 2))
+    boots, rope = await shown()
+    assert boots["price"] == {"currency": "EUR", "value": 10999}
+    assert (boots["available"], boots["attributes"]) == (3, {"Id": 7})
+    assert boots["seller"]["name"] == "Day Bird"
+    assert rope["price"] == {"currency": "USD", "value": 500}
+    assert rope["attributes"] == {"colours": '["red","blue"]'}
+
+
+async def enough(shown: Callable[[], Awaitable[list[Any]]], number: int) -> bool:
+    found = await shown()
+    return len(found) == number and all(product["available"] for product in found)
