@@ -9,7 +9,7 @@ import csv
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -30,10 +30,11 @@ from infra.codec import username_key
 from infra.ports import Clock, Credentials, Keyring, KeyTaken, LogUnavailable, StoredAnswer
 from infra.runtime.execute import Context, Executor, Outcome
 
+LINES_AT_ONCE = 5_000
 FOLLOWS_AT_ONCE = 500
 MEMBERS_AT_ONCE = 250
 POSTS_AT_ONCE = 1_000
-GROUPS_UNDER_WAY_MAX = 3
+GROUPS_UNDER_WAY_MAX = 4
 BAD_LINES_KEPT_MAX = 1_000
 PATIENCE_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 15)
 
@@ -101,22 +102,23 @@ class Importer:
 
     async def follows(self, lines: Iterable[Line]) -> Summary:
         """Lines of `follower,followee`; a first line with these very words is a heading."""
-        under_way: set[asyncio.Task[None]] = set()
-        for chunk in chunks(lines, FOLLOWS_AT_ONCE):
+        groups = Groups(GROUPS_UNDER_WAY_MAX)
+        for chunk in chunks(lines, LINES_AT_ONCE):
             pairs = dict(self._parsed(chunk, parse_follow))
             await self._meet({name for pair in pairs.values() for name in pair}, pairs)
-            commands = {
-                number: FollowMember(
-                    follower_id=self._members[follower], followee_id=self._members[followee]
+            commands = (
+                (
+                    number,
+                    FollowMember(
+                        follower_id=self._members[follower], followee_id=self._members[followee]
+                    ),
                 )
                 for number, (follower, followee) in pairs.items()
                 if follower in self._members and followee in self._members
-            }
-            under_way.add(asyncio.create_task(self._follow(commands)))
-            if len(under_way) >= GROUPS_UNDER_WAY_MAX:
-                under_way = await one_done(under_way)
-        while under_way:
-            under_way = await one_done(under_way)
+            )
+            for some in chunks(commands, FOLLOWS_AT_ONCE):
+                await groups.begin(self._follow(dict(some)))
+        await groups.end()
         return self.summary
 
     async def posts(self, lines: Iterable[Line]) -> Summary:
@@ -161,8 +163,10 @@ class Importer:
     async def _meet(self, names: set[str], lines: dict[int, Any]) -> None:
         """Know the member ids of these names; those never met become members."""
         strange = sorted(names - self._members.keys())
+        groups = Groups(GROUPS_UNDER_WAY_MAX)
         for some in chunks(strange, MEMBERS_AT_ONCE):
-            await self._look_up_or_register(some)
+            await groups.begin(self._look_up_or_register(some))
+        await groups.end()
         for number, named in lines.items():
             for name in named:
                 if name not in self._members:
@@ -344,12 +348,29 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-async def one_done(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
-    """The tasks still under way once one is done; raises what it raised."""
-    done, under_way = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
-    return under_way
+class Groups:
+    """Coroutines under way at the same time, but not more than so many."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def begin(self, group: Coroutine[Any, Any, None]) -> None:
+        """Raises what one that has ended by now has raised."""
+        self._under_way.add(asyncio.create_task(group))
+        while len(self._under_way) >= self._most:
+            await self._one_done()
+
+    async def end(self) -> None:
+        while self._under_way:
+            await self._one_done()
+
+    async def _one_done(self) -> None:
+        done, self._under_way = await asyncio.wait(
+            self._under_way, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in done:
+            task.result()
 
 
 async def all_done(calls: Iterable[Awaitable[None]]) -> None:
