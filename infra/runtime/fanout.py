@@ -77,6 +77,7 @@ class _Sent:
     keys: Members
     audience: Audience | None = None
     own_list_of: int = 0
+    counted: str = ""
 
 
 @dataclass
@@ -143,6 +144,7 @@ class TimelineFanout:
         self._turn = asyncio.Lock()
         self._catching_up = False
         self._generation = -1
+        self._passed: dict[int, int] = {}
         self._epoch = ""
         self.counts = FanoutCounts()
 
@@ -349,7 +351,6 @@ class TimelineFanout:
         if audience is None or audience.followers >= self._limits.celebrities_from:
             await self._promote(known, partition, effect)
             return
-        self.counts.entries += 1
         parts = await self._parts(audience)
         if len(parts) > 1:
             await self._push_parts(known, partition, effect, audience, parts)
@@ -358,7 +359,7 @@ class TimelineFanout:
         link = self._link(known, partition, effect.position)
         keys = parts[0] if parts else _NO_KEYS
         outcome = self._store.push(link, effect.position, entry, keys)
-        await self._send(_Sent(outcome, link, keys.members, audience))
+        await self._send(_Sent(outcome, link, keys.members, audience, counted="entries"))
 
     async def _audience(self, partition: int, effect: Bring) -> Audience | None:
         """Whom the entry is for; None where those are too many to be pushed to."""
@@ -434,6 +435,7 @@ class TimelineFanout:
             done = await self._store.push(final, effect.position, entry, _NO_KEYS)
             if not isinstance(done, Refusal):
                 known.applied[partition] = known.sent[partition] = effect.position
+                self.counts.entries += 1
                 return
             if done is Refusal.MOVED:
                 raise _Refused
@@ -451,7 +453,6 @@ class TimelineFanout:
     async def _drop(self, known: _Known, partition: int, changed: set[int], position: int) -> None:
         """Drop the timelines of these members, and be at a position."""
         listed = list(changed & self._begun.members)
-        self.counts.dropped += len(listed)
         # Where nobody's follows changed, timelines not heard of yet are none the worse.
         begun = self._begun.count if changed else None
         while True:
@@ -469,8 +470,8 @@ class TimelineFanout:
         entry = encode_entry(effect.position, effect.post_position)
         link = self._link(known, partition, effect.position)
         outcome = self._store.push_own(link, effect.position, entry, effect.author_id)
-        self.counts.own_lists += 1
-        await self._send(_Sent(outcome, link, _NOBODY, own_list_of=effect.author_id))
+        sent = _Sent(outcome, link, _NOBODY, own_list_of=effect.author_id, counted="own_lists")
+        await self._send(sent)
 
     async def _promote(self, known: _Known, partition: int, effect: Bring) -> None:
         """From this entry on the author has a list of its own; it holds what came before, too."""
@@ -480,9 +481,8 @@ class TimelineFanout:
         outcome = self._store.promote(link, position, slots, author_id)
         known.celebrities.add(author_id)
         self._kept.forget(author_id)
-        self.counts.promoted += 1
-        log.info("fanout.promoted", author_id=author_id, position=position)
-        await self._send(_Sent(outcome, link, _NOBODY))
+        log.info("fanout.promotes", author_id=author_id, position=position)
+        await self._send(_Sent(outcome, link, _NOBODY, counted="promoted"))
 
     async def _own_list(self, partition: int, position: int, author_id: int) -> bytes:
         entries = await self._tables.entries(partition, position, author_id, TIMELINE_MAX)
@@ -518,9 +518,8 @@ class TimelineFanout:
         known.celebrities.discard(author_id)
         self._follower_counts.pop(author_id, None)
         self._kept.keep(author_id, audience)
-        self.counts.demoted += 1
-        log.info("fanout.demoted", author_id=author_id, position=effect.position)
-        await self._send(_Sent(outcome, link, _NOBODY))
+        log.info("fanout.demotes", author_id=author_id, position=effect.position)
+        await self._send(_Sent(outcome, link, _NOBODY, counted="demoted"))
 
     # Steps.
 
@@ -557,9 +556,12 @@ class TimelineFanout:
         link, keys = sent.link, sent.keys
         if link.position is not None:
             known.applied[link.partition] = link.position
+        if sent.counted:
+            setattr(self.counts, sent.counted, getattr(self.counts, sent.counted) + 1)
         if sent.audience is None:
             # Dropped: pushed to again only once begun again, and that is heard of later.
             self._begun.members.difference_update(keys.tolist())
+            self.counts.dropped += len(keys)
         else:
             self.counts.deliveries += len(keys) - len(outcome)
         if outcome:
@@ -602,10 +604,15 @@ class TimelineFanout:
             kept = await self._store.load()
             if kept is None:
                 raise TimelinesUnavailable("the store does not keep anything")
-        if is_new or kept.epoch != self._epoch:
-            # Another store, or an earlier state of it: what was learnt from it is worth nothing.
+        is_new |= kept.epoch != self._epoch
+        passed = self._passed
+        if is_new or any(at > passed.get(p, 0) for p, at in kept.applied.items()):
+            # What another worker has applied did not pass through the audiences of this one.
             self._kept.clear()
             self._follower_counts.clear()
+            self._passed = dict(kept.applied)
+        if is_new:
+            # Another store, or an earlier state of it: what was learnt from it is worth nothing.
             self._begun.start(kept.begun, await self._store.everybody())
         elif kept.begun != self._begun.count:
             await self._hear_of_begun()
@@ -628,6 +635,9 @@ class TimelineFanout:
         return max(kept.applied.values()) > await self._events.head()
 
     def _forget(self) -> None:
+        if self._known is not None:
+            for partition, position in self._known.sent.items():
+                self._passed[partition] = max(position, self._passed.get(partition, 0))
         self._known = None
         self._in_flight.clear()
 
