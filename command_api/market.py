@@ -71,6 +71,11 @@ class Price(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
         return Money(self.currency, self.value)
 
 
+async def knows_product(look: Look, product_id: str) -> bool:
+    """For posts, which may name what is no longer for sale, but nothing that never was."""
+    return bool((await look(product_stream(product_id))).value.seller_id)
+
+
 async def known_product(look: Look, product_id: str) -> Product:
     """Raises `ProductUnknown`."""
     product: Product = (await look(product_stream(product_id))).value

@@ -1,6 +1,6 @@
 """Publish and delete posts."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from domain.social.post.commands import DeletePost, PublishPost, SeenPost
 from domain.social.post.events import PostPublished
 from domain.social.post.values import MEDIA_MAX, PRODUCTS_MAX
 from infra.http.openapi import Operation
-from infra.http.problems import FieldError, not_found
+from infra.http.problems import FieldError, Problem, not_found
 from infra.ports import Clock, Recorded
 from infra.runtime.execute import Look
 from infra.runtime.seen_post import seen_post
@@ -39,11 +39,16 @@ class Published(Struct, frozen=True, rename="camel"):
     created_at: datetime
 
 
-def routes(desk: Desk, clock: Clock) -> list[Route]:
-    return [publishing(desk, clock).route(), deleting(desk).route()]
+KnowsProduct = Callable[[Look, str], Awaitable[bool]]
+"""Whether there is a product of this id: the other half knows."""
 
 
-def publishing(desk: Desk, clock: Clock) -> Endpoint:
+def routes(desk: Desk, clock: Clock, knows: KnowsProduct | None = None) -> list[Route]:
+    """`knows` None: nothing is sold, and any product may be named."""
+    return [publishing(desk, clock, knows).route(), deleting(desk).route()]
+
+
+def publishing(desk: Desk, clock: Clock, knows: KnowsProduct | None) -> Endpoint:
     async def publish(asked: Asked[Publishing]) -> Plan:
         body = asked.body
         author_id = asked.member_id
@@ -54,7 +59,8 @@ def publishing(desk: Desk, clock: Clock) -> Endpoint:
             assert isinstance(event, PostPublished)
             return Published(post_id, author_id, event.created_at)
 
-        if body.reply_to is None and body.quote_of is None:
+        named = body.product_ids or () if knows is not None else ()
+        if body.reply_to is None and body.quote_of is None and not named:
             command = PublishPost(
                 post_id=post_id,
                 author_id=author_id,
@@ -68,6 +74,9 @@ def publishing(desk: Desk, clock: Clock) -> Endpoint:
         require_id(body.quote_of, "/quoteOf")
 
         async def prepare(look: Look) -> Sequence[Command]:
+            for index, product_id in enumerate(named):
+                if knows is not None and not await knows(look, product_id):
+                    raise unknown("product", f"/productIds/{index}")
             return (
                 PublishPost(
                     post_id=post_id,
@@ -106,9 +115,13 @@ def require_id(text: str | None, pointer: str) -> None:
     try:
         id_number(text)
     except ValueError:
-        problem = not_found("post")
-        problem.errors.append(FieldError(problem.detail, pointer=pointer))
-        raise problem from None
+        raise unknown("post", pointer) from None
+
+
+def unknown(what: str, pointer: str) -> Problem:
+    problem = not_found(what)
+    problem.errors.append(FieldError(problem.detail, pointer=pointer))
+    return problem
 
 
 async def seen(look: Look, post_id: str | None, viewer_id: str) -> SeenPost | None:

@@ -28,7 +28,7 @@ from command_api import (
     webhooks,
 )
 from command_api.endpoint import Desk
-from command_api.market import Market
+from command_api.market import Market, knows_product
 from command_api.users import Accounts
 from domain.deciders import DECIDERS
 from infra.adapters.adyen_webhooks import AdyenNotifications
@@ -150,7 +150,7 @@ def build(
         *users.routes(desk, accounts),
         *sessions.routes(desk, accounts, session_lifetime),
         *relations.routes(desk),
-        *posts.routes(desk, resources.clock),
+        *posts.routes(desk, resources.clock, knows_product if resources.market else None),
         *engagement.routes(desk),
         *(market_routes(desk, resources.market) if resources.market else ()),
     ]

@@ -147,6 +147,13 @@ async def test_from_a_product_in_a_post_to_a_returned_order(market: Market) -> N
     assert [o["orderId"] for o in sold["orders"]] == [order_id]
 
 
+async def test_a_post_names_no_product_that_there_is_not(market: Market) -> None:
+    member = await market.member()
+    asked = {"content": "Look", "productIds": ["0" * 13]}
+    refused = await member.try_("POST", "/api/posts", asked)
+    assert (refused.status, refused.body["errors"][0]["pointer"]) == (404, "/productIds/0")
+
+
 async def test_orders_and_carts_of_others_do_not_exist(market: Market) -> None:
     seller, buyer, eve = await market.seller(), await market.member(), await market.member()
     done = await buyer.bought(await seller.list_product())
