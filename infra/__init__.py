@@ -1,1 +1,1 @@
-"""Everything that is not the business: ports, runtime, adapters, servers, composition, command line."""
+"""Everything that is not the business: ports, runtime, adapters, servers, composition, verbs."""
