@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 from starlette.routing import Route
 
+from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring, secret
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_changes import PostgresChanges
@@ -32,12 +33,15 @@ from infra.http.self_description import About
 from infra.http.server import serve as serve_http
 from infra.ports import Clock, Keyring
 from infra.reads import Changes, Reads, ReadsUnavailable
+from infra.runtime.frames import LogLines
 from infra.runtime.live import Live
 from infra.timelines import TimelineReader
 from query_api import cart, checkouts, explain, orders, posts, products, users
 from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
+from query_api.firehose import Firehose
+from query_api.firehose import routes as firehose_routes
 from query_api.items import Items, NoProducts
 from query_api.market import AppliedBeside, AppliedHere, Market, PostsFollow, Products
 from query_api.skeletons import Skeletons
@@ -75,6 +79,8 @@ class Resources:
     clock: Clock
     commerce: CommerceReads | None = None
     """None: nothing is sold, and posts are shown without products."""
+    log: LogLines | None = None
+    """None: there is no firehose."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,12 @@ class Service:
 
     app: Entrance
     lives: Sequence[Live]
+    firehose: Firehose | None = None
+
+    def end(self) -> None:
+        """Finish the answers that would go on without end."""
+        if self.firehose is not None:
+            self.firehose.end()
 
 
 class ForgettingRevocations(Revocations):
@@ -151,6 +163,10 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         market, market_live = sold(resources, catalogue, sold_up_to, context)
         routes += market_routes(market)
         lives.append(market_live)
+    firehose = None
+    if resources.log is not None:
+        firehose = Firehose(resources.log)
+        routes += firehose_routes(firehose)
     own = self_description.routes(
         ABOUT, others=routes, metrics_kept=metrics, ready=readiness(live, reads)
     )
@@ -161,7 +177,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         origins=Origins(origins),
         hot={("GET", FEED): feed},
     )
-    return Service(app, lives)
+    return Service(app, lives, firehose)
 
 
 def sold(
@@ -217,7 +233,13 @@ async def serve(settings: Settings, on_ready: Callable[[int], None] | None = Non
     async with opened(settings) as resources:
         service = build(resources)
         async with kept_current(service, resources):
-            await serve_http(service.app, settings.bind_host, settings.query_api_port, on_ready)
+            await serve_http(
+                service.app,
+                settings.bind_host,
+                settings.query_api_port,
+                on_ready,
+                on_end=service.end,
+            )
 
 
 @contextlib.asynccontextmanager
@@ -252,6 +274,8 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
         timelines = RedisTimelineReader(settings.redis_url)
         await timelines.open()
         stack.push_async_callback(timelines.close)
+        log = await PostgresEventLog.open(url)
+        stack.push_async_callback(log.close)
         yield Resources(
             reads=reads,
             changes=PostgresChanges(url),
@@ -265,4 +289,5 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             revocations=ForgettingRevocations(keyring),
             clock=utc_now,
             commerce=commerce,
+            log=log,
         )

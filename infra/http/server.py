@@ -101,11 +101,16 @@ def collect_garbage_rarely() -> None:
 
 
 async def serve(
-    app: ASGIApp, host: str, port: int, on_ready: Callable[[int], None] | None = None
+    app: ASGIApp,
+    host: str,
+    port: int,
+    on_ready: Callable[[int], None] | None = None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until cancelled; requests that have arrived by then are still answered.
 
-    `on_ready` is told the port: with port 0 a free one is taken.
+    `on_ready` is told the port: with port 0 a free one is taken. `on_end` is called when it is
+    cancelled, to finish answers that would go on without end.
     Raises `OSError` where the port is taken.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -132,5 +137,6 @@ async def serve(
     try:
         await asyncio.shield(serving)
     finally:
+        on_end()
         server.should_exit = True
         await serving
