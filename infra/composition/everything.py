@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from infra.composition.settings import (
     to_environment,
     variable_name,
 )
+from infra.composition.stop_signals import stop_on_signals
 from infra.composition.supervisor import Child, Supervisor, end_recorded
 from infra.composition.tasks import halves
 from infra.servers import valkey
@@ -82,7 +82,7 @@ async def run(plan: Plan, tell: Tell, on_ready: Callable[[Running], None]) -> No
     forget_running(folder)
     _check_ports(plan.settings)
     supervisor = Supervisor(record, tell)
-    stopped = _stop_on_signals(supervisor)
+    stopped = stop_on_signals(again=supervisor.kill)
     starting = asyncio.create_task(_start(plan, supervisor, tell, on_ready, began))
     try:
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -307,24 +307,6 @@ async def _tell_when_ready(child: Child, tell: Tell, seconds: float) -> None:
             await child.ready.wait()
         return
     tell(f"  {child.name:<12} {_without_password(child.program.url)}")
-
-
-def _stop_on_signals(supervisor: Supervisor) -> "asyncio.Future[None]":
-    """Done at the first signal to stop; a second one kills everything at once."""
-    loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[None] = loop.create_future()
-
-    def told() -> None:
-        if stopped.done():
-            supervisor.kill()
-        else:
-            stopped.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Under nohup we are to survive the terminal.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, told)
-    return stopped
 
 
 def _check_ports(settings: Settings) -> None:

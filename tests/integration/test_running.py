@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 from infra.servers import postgres
 from infra.servers.postgres import start_postgres
 from infra.servers.process import accepts_connections, wheel_folder
-from tests.fault.system import System, running_system
+from tests.fault.system import ROOT, System, running_system
 
 PATIENCE_SECONDS = 20.0
 STOP_SECONDS_MAX = 10.0
@@ -199,6 +201,26 @@ async def test_a_signal_stops_everything_and_leaves_nothing_behind(
     assert [pid for pid in started if is_alive(pid)] == []
     assert not any(map(accepts_connections, [*ports, system.command_port, system.query_port]))
     assert not (tmp_path / "run.json").exists()
+
+
+async def test_a_signal_to_make_reaches_what_its_recipe_runs(tmp_path: Path) -> None:
+    makefile = tmp_path / "Makefile"
+    makefile.write_text(f"up:\n\t@exec {sys.executable} -m infra.command_line.main up\n")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        system = System(tmp_path / "data")
+        make = subprocess.Popen(  # noqa: ASYNC220
+            ["make", "-f", makefile, "up"],
+            cwd=ROOT,
+            env=system.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        await system.wait_until_ready()
+        make.send_signal(number)
+        await asyncio.to_thread(make.wait, PATIENCE_SECONDS)
+        assert not accepts_connections(system.query_port)
+        assert not (tmp_path / "data" / "run.json").exists()
 
 
 async def test_what_was_written_survives_a_kill_of_everything_and_logs_in_again(
