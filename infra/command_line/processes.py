@@ -7,11 +7,13 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
+import structlog
 import uvloop
 
-from infra.command_line.verb import Context
+from infra.command_line.verb import FAILED, AskedWrongly, Context
 from infra.composition.logging import configure_logging
 from infra.composition.running import find_system
+from infra.composition.tasks import NotKnown, halves
 
 MAINS = {
     "command-api": "infra.composition.command_api",
@@ -21,15 +23,16 @@ MAINS = {
 }
 
 
+Names = tuple[str, ...]
+
+
 def declare(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     if parser.prog.endswith(" worker"):
         parser.add_argument(
-            "--projections", metavar="A,B", type=names, help="these projections (default: all)"
+            "--projections", metavar="A,B", type=names, help="only these projections"
         )
-        parser.add_argument(
-            "--processes", metavar="A,B", type=names, help="these processes (default: all)"
-        )
+        parser.add_argument("--processes", metavar="A,B", type=names, help="only these processes")
 
 
 def run(context: Context) -> int:
@@ -37,14 +40,28 @@ def run(context: Context) -> int:
     name = context.arguments.verb
     configure_logging(name, settings.log_level)
     main = importlib.import_module(MAINS[name])
-    if name == "worker":
-        arguments = context.arguments
-        serving = main.serve(settings, arguments.projections, arguments.processes)
-    else:
-        serving = main.serve(settings)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_told_to_stop(serving))
+    serving = main.serve(settings, *tasks_of(context)) if name == "worker" else main.serve(settings)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(until_told_to_stop(serving))
+    except Exception:
+        # Whoever started us starts us again; what happened is a line of the log like all others.
+        structlog.get_logger(__name__).exception("process.failed")
+        return FAILED
     return 0
+
+
+def tasks_of(context: Context) -> tuple[Names | None, Names | None]:
+    """The projections and processes that a worker is for: all, or none but those that are named."""
+    projections, processes = context.arguments.projections, context.arguments.processes
+    if projections is None and processes is None:
+        return None, None
+    named = (projections or (), processes or ())
+    try:
+        halves(*named)
+    except NotKnown as problem:
+        raise AskedWrongly(f"there is no {problem}") from problem
+    return named
 
 
 async def until_told_to_stop(serving: Coroutine[Any, Any, None]) -> None:
