@@ -198,9 +198,9 @@ class Reads(Checkpoints, Protocol):
         ...
 
     async def engaged(
-        self, member_id: int, post_ids: Collection[int], position: int = OPEN
+        self, member_id: int, posts: Collection[int], position: int = OPEN
     ) -> tuple[frozenset[int], frozenset[int]]:
-        """Which of these posts the member likes and reposts, now or as of a position."""
+        """Which of these posts (by position) the member likes and reposts, now or then."""
         ...
 
     async def member_named(self, username_key: str, position: int = OPEN) -> int | None: ...

@@ -161,6 +161,21 @@ class TimelineStore(Protocol):
 
     def demote(self, link: Link, author_id: int) -> Awaitable[Outcome]: ...
 
+    async def take_turn(self, task: str, seconds: float) -> bool:
+        """True for one worker in so many seconds."""
+        ...
+
+    async def lists(self, cursor: bytes, count: int) -> tuple[bytes, Mapping[bytes, bytes]]:
+        """About so many kept lists with their slots, and where to go on; begins and ends at `0`.
+
+        What is left of earlier epochs is removed on the way.
+        """
+        ...
+
+    async def bury(self, name: bytes, graves: Iterable[tuple[int, bytes, bytes]]) -> int:
+        """Put graves in place of entries of a list; answers how many, 0 if it has changed."""
+        ...
+
     async def share(self, parts: Iterable[Part]) -> None:
         """Put parts of a fan-out where every worker finds them."""
         ...
@@ -252,6 +267,16 @@ class TimelineReader(Protocol):
 
         Reading keeps it for another 30 days.
         """
+        ...
+
+    async def slots(self, member_id: int) -> tuple[int, bytes] | None:
+        """Where the timeline of a reader who follows none of `known_celebrities` was built, and its
+        slots: the quick way to the most common page. None where only `read` can tell."""
+        ...
+
+    @property
+    def known_celebrities(self) -> frozenset[int]:
+        """The celebrities that `slots` has reckoned with."""
         ...
 
     async def begin(self, member_id: int) -> Building | None:

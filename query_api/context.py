@@ -53,14 +53,13 @@ class Context:
         """Who asks, with or without a session, once what they must not miss is applied."""
         authorization = header(headers, b"authorization")
         session = self.authenticator.identify(authorization)
-        if await self.caught_up(headers):
+        if await self.caught_up(required_position(headers)):
             session = self.authenticator.identify(authorization)
         return NOBODY if session is None else await self.viewers.get(session.member_id)
 
-    async def caught_up(self, headers: Headers) -> bool:
+    async def caught_up(self, position: int) -> bool:
         """Wait for what the caller must not miss; answers whether that took any waiting, in which
         the session may have ended."""
-        position = required_position(headers)
         if position <= self.applied.position:
             return False
         await self.applied.require(position)

@@ -6,31 +6,42 @@ shown because somebody reposted them, since an older entry may bring them again.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from struct import Struct
 from typing import Literal
 from urllib.parse import unquote_plus
 
 from starlette.types import Receive, Scope, Send
 
-from infra.http.authentication import header
+from infra.http.authentication import Session
+from infra.http.consistency import HEADER as POSITION_HEADER
 from infra.http.consistency import required_position
+from infra.http.entrance import HEADERS_KEY
 from infra.http.lists import LIMIT_DEFAULT, choice_of, limit_of
 from infra.http.openapi import Operation, Parameter
+from infra.timelines import TimelinesUnavailable
 from query_api import past
-from query_api.context import Context, Headers
-from query_api.items import Shown
+from query_api.context import Context
+from query_api.items import Item
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
 from query_api.pipeline import Selection, Since, later_page_of, page_of, rank
 from query_api.present import post_page
+from query_api.quick import QuickPage, quick_page
 from query_api.shapes import FeedPage
 from query_api.skeletons import Place, Skeleton, Skeletons
 from query_api.viewers import Viewer
 
+PLACE = Struct("<QQ")
 MODES = ("ranked", "latest")
 TIMED_EVERY = 16
+ASKED_MAX = 1000
 JSON = (b"content-type", b"application/json")
+BEGIN = b'{"posts":['
+END = b'],"nextCursor":null,"hasMore":false}'
+NEXT = b'],"nextCursor":"'
+MORE = b'","hasMore":true}'
 
 
 @dataclass(frozen=True)
@@ -41,25 +52,17 @@ class Bookmark:
     last: int
     served: Sequence[int] = ()
 
-    def encode(self) -> bytes:
-        numbers = [self.position, self.position - self.last]
-        before = self.last
-        for post in sorted(self.served, reverse=True):
-            numbers.append(before - post)
-            before = post
-        return b"".join(map(varint, numbers))
-
     @classmethod
     def decode(cls, payload: bytes) -> "Bookmark":
-        position, below, *gaps = numbers_in(payload)
-        last = before = position - below
+        position, last = PLACE.unpack_from(payload)
+        before = last
         served = []
-        for gap in gaps:
+        for gap in numbers_in(payload[PLACE.size :]):
             before -= gap
             served.append(before)
         return cls(position, last, served)
 
-    def next(self, shown: Sequence[Shown], entries: Sequence[int]) -> "Bookmark":
+    def next(self, shown: Sequence[Item], entries: Sequence[int]) -> "Bookmark":
         """The bookmark after a page. A post that stands above its last entry cannot come again."""
         last = entries[-1]
         served = {post for post in self.served if post < last}
@@ -67,13 +70,27 @@ class Bookmark:
         return Bookmark(self.position, last, sorted(served))
 
 
-def varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
+def encoded(position: int, last: int, served: Collection[int]) -> bytes:
+    """The payload of a cursor; see `Bookmark`."""
+    if not served:
+        return PLACE.pack(position, last)
+    gaps = []
+    before = last
+    for post in sorted(served, reverse=True):
+        gaps.append(before - post)
+        before = post
+    return PLACE.pack(position, last) + varints(gaps)
+
+
+def varints(numbers: Sequence[int]) -> bytes:
+    """Seven bits a byte, the lowest first, the highest bit on all but a number's last byte."""
     out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
+    for number in numbers:
+        left = number
+        while left > 127:
+            out.append(left & 127 | 128)
+            left >>= 7
+        out.append(left)
     return bytes(out)
 
 
@@ -96,6 +113,11 @@ class Asked:
     limit: int
     cursor: str | None
     as_of: str | None
+
+    @property
+    def simple(self) -> bool:
+        """Whether the newest page is asked for."""
+        return self.cursor is None and self.as_of is None
 
 
 DEFAULT = Asked(MODES[0], LIMIT_DEFAULT, None, None)
@@ -148,9 +170,19 @@ class Feed:
         self._context = context
         self._skeletons = skeletons
         self._numbers = count()
+        self._asked: dict[bytes, Asked] = {}
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        body = await self.answer(scope["headers"], scope["query_string"])
+        headers, query_string = scope[HEADERS_KEY], scope["query_string"]
+        context = self._context
+        session = context.authenticator.authenticate(headers.get(b"authorization"))
+        wanted = self._asked.get(query_string) or self._understood(query_string)
+        viewer = context.viewers.kept.get(session.member_id)
+        body = None
+        if viewer is not None and wanted.simple and POSITION_HEADER not in headers:
+            body = await self._quick(viewer, wanted)
+        if body is None:
+            body = await self._answer(headers, session, wanted)
         await send(
             {
                 "type": "http.response.start",
@@ -160,17 +192,66 @@ class Feed:
         )
         await send({"type": "http.response.body", "body": body})
 
-    async def answer(self, headers: Headers, query_string: bytes) -> bytes:
+    async def _answer(
+        self, headers: Mapping[bytes, bytes], session: Session, wanted: Asked
+    ) -> bytes:
         context = self._context
-        authorization = header(headers, b"authorization")
-        session = context.authenticator.authenticate(authorization)
-        wanted = asked(query_string)
-        if await context.caught_up(headers):
-            session = context.authenticator.authenticate(authorization)
+        after = required_position(headers.items())
+        if await context.caught_up(after):
+            session = context.authenticator.authenticate(headers.get(b"authorization"))
         viewer = await context.viewers.get(session.member_id)
         if wanted.as_of is not None:
             return await self._past(viewer, wanted)
-        return await self._page(viewer, wanted, required_position(headers))
+        return await self._page(viewer, wanted, after)
+
+    def _understood(self, query_string: bytes) -> Asked:
+        wanted = asked(query_string)
+        if wanted.simple and len(self._asked) < ASKED_MAX:
+            self._asked[query_string] = wanted
+        return wanted
+
+    async def _quick(self, viewer: Viewer, wanted: Asked) -> bytes | None:
+        """The first page, where nothing about it is unusual."""
+        timed = next(self._numbers) % TIMED_EVERY == 0
+        started = time.perf_counter() if timed else 0.0
+        asking = self._skeletons.quick(viewer) if viewer.complete else None
+        try:
+            kept = None if asking is None else await asking
+        except TimelinesUnavailable:
+            return None
+        if kept is None:
+            return None
+        found_at = time.perf_counter() if timed else 0.0
+        page = quick_page(viewer, *kept, wanted.limit, self._context.items)
+        if page is None:
+            return None
+        hydrated_at = time.perf_counter() if timed else 0.0
+        body = (
+            BEGIN + page.shown + (self._more(viewer, wanted, page, kept[0]) if page.more else END)
+        )
+        self._context.stages.pages["pushed"] += 1
+        if timed:
+            self._observe(started, found_at, hydrated_at)
+        return body
+
+    def _more(self, viewer: Viewer, wanted: Asked, page: QuickPage, built: int) -> bytes:
+        entries, posts, _ = page.newest
+        last = entries[-1]
+        served = [post for post in posts if post < last]
+        payload = encoded(max(built, entries[0]), last, served)
+        return NEXT + self._seal(viewer, wanted.mode)(payload) + MORE
+
+    def _seal(self, viewer: Viewer, mode: str) -> Callable[[bytes], bytes]:
+        seal = viewer.seals.get(mode)
+        if seal is None:
+            seal = viewer.seals[mode] = self._context.cursors.sealer(f"feed {viewer.id} {mode}")
+        return seal
+
+    def _observe(self, started: float, found_at: float, hydrated_at: float) -> None:
+        stages = self._context.stages
+        stages.skeleton(found_at - started)
+        stages.hydrate(hydrated_at - found_at)
+        stages.present(time.perf_counter() - hydrated_at)
 
     async def _page(self, viewer: Viewer, wanted: Asked, after: int) -> bytes:
         timed = next(self._numbers) % TIMED_EVERY == 0
@@ -192,20 +273,18 @@ class Feed:
             selection = await self._selection(skeleton, viewer, wanted.limit + 1, bookmark)
         shown, entries = selection.shown[: wanted.limit], selection.entries[: wanted.limit]
         if not viewer.complete:
-            await context.viewers.know(viewer, [found.post_id for found in shown])
+            await context.viewers.know(viewer, [found.post_position for found in shown])
         hydrated_at = time.perf_counter() if timed else 0.0
         cursor = None
         if len(selection.shown) > wanted.limit:
             here = bookmark or Bookmark(skeleton.position, skeleton.position)
             following = here.next(shown, entries)
-            listing = f"feed {viewer.id} {wanted.mode}"
-            cursor = context.cursors.seal(listing, following.encode())
+            cursor = self._seal(viewer, wanted.mode)(
+                encoded(following.position, following.last, following.served)
+            ).decode()
         body = post_page(shown, viewer, cursor, degraded=skeleton.degraded)
         if timed:
-            stages = context.stages
-            stages.skeleton(found_at - started)
-            stages.hydrate(hydrated_at - found_at)
-            stages.present(time.perf_counter() - hydrated_at)
+            self._observe(started, found_at, hydrated_at)
         return body
 
     async def _selection(
@@ -236,6 +315,6 @@ class Feed:
         cursor = None
         if len(shown) > wanted.limit:
             end = Bookmark(at, entries[wanted.limit - 1])
-            cursor = context.cursors.seal(listing, end.encode())
-        context.stages.past()
+            cursor = context.cursors.seal(listing, encoded(end.position, end.last, ()))
+        context.stages.pages["past"] += 1
         return post_page(shown[: wanted.limit], then, cursor)

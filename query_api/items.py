@@ -66,58 +66,54 @@ class Author:
 
 
 class Item:
-    """A post as an entry of timelines: its author brings it.
+    """What one entry of timelines shows: a post that its author brings, or a repost of one.
 
-    `plain` is its JSON for a reader who neither likes nor has reposted it. `stands` is False once
-    it is deleted, or its author's key destroyed. `answers` tells a reply. `entries` are those
-    reposts of it that are cached.
+    One class for both, since reading attributes of one class is what pages spend much time on.
+    `plain` is the JSON for a reader who neither likes nor has reposted the post. `stands` is False
+    once the repost is taken back, `post_stands` once the post is deleted or its author's key
+    destroyed. `answers` tells a reply. `entries` are those reposts of a post that are cached.
     """
 
     __slots__ = (
-        "__weakref__", "answers", "author", "author_id", "bringer_id", "entries", "plain",
-        "post_id", "post_position", "post_stands", "product_ids", "stands",
+        "__weakref__", "answers", "author", "author_id", "bringer", "bringer_id", "entries",
+        "plain", "post", "post_id", "post_position", "post_stands", "product_ids", "stands",
     )  # fmt: skip
+
+    post: "Item"
 
     def __init__(self, row: PostRow, author: Author, plain: bytes, *, stands: bool) -> None:
         self.post_position = row.position
         self.post_id = row.post_id
         self.answers = row.reply_to is not None
         self.product_ids = tuple(row.product_ids)
-        self.author = author
+        self.author = self.bringer = author
         self.author_id = self.bringer_id = author.id
         self.plain = plain
         self.stands = self.post_stands = stands
         self.entries: set[int] = set()
 
+    @property
+    def is_repost(self) -> bool:
+        return hasattr(self, "post")
+
+    def repost(self, bringer: Author, *, stands: bool) -> "Item":
+        """This post as somebody else's repost brings it."""
+        made = Item.__new__(Item)
+        made.post = self
+        made.post_position, made.post_id = self.post_position, self.post_id
+        made.answers, made.product_ids = self.answers, self.product_ids
+        made.author, made.author_id = self.author, self.author_id
+        made.bringer, made.bringer_id = bringer, bringer.id
+        made.stands, made.post_stands = stands, self.post_stands
+        made.entries = set()
+        made.plain = made.json(PLAIN)
+        return made
+
     def json(self, flags: Flags) -> bytes:
+        if self.is_repost:
+            head = self.post.plain[:-TAIL_BYTES]
+            return head + REPOST_TAILS[flags] + self.bringer.fragment + b"]}"
         return self.plain if flags == PLAIN else self.plain[:-TAIL_BYTES] + TAILS[flags]
-
-
-class Repost:
-    """A repost as an entry of timelines; `stands` is False once it is taken back."""
-
-    __slots__ = (
-        "author_id", "bringer", "bringer_id", "item", "plain", "post_id", "post_position",
-        "post_stands", "stands",
-    )  # fmt: skip
-
-    def __init__(self, bringer: Author, item: Item, *, stands: bool) -> None:
-        self.bringer = bringer
-        self.bringer_id = bringer.id
-        self.item = item
-        self.author_id = item.author_id
-        self.post_id = item.post_id
-        self.post_position = item.post_position
-        self.post_stands = item.stands
-        self.stands = stands
-        self.plain = self.json(PLAIN)
-
-    def json(self, flags: Flags) -> bytes:
-        head = self.item.plain[:-TAIL_BYTES]
-        return head + REPOST_TAILS[flags] + self.bringer.fragment + b"]}"
-
-
-Shown = Item | Repost
 
 
 class Items:
@@ -129,7 +125,11 @@ class Items:
         self._reads = reads
         self._keyring = keyring
         self._products = products
-        self.shown: Generations[int, Shown] = Generations(items_max)
+        # What nobody is shown any more is kept apart, so that all in `shown` stands.
+        self.shown: Generations[int, Item] = Generations(items_max)
+        # The JSON alone, beside the items: most pages look at nothing else.
+        self.fragments: Generations[int, bytes] = Generations(items_max)
+        self._gone: Generations[int, Item] = Generations(items_max // 4)
         self._positions: Generations[int, int] = Generations(items_max)
         # Whatever the cache holds, or something in it refers to, is found here when it changes.
         self._posts: WeakValueDictionary[int, Item] = WeakValueDictionary()
@@ -154,6 +154,8 @@ class Items:
         for load in self._loads:
             load.keeping = False
         self.shown.clear()
+        self.fragments.clear()
+        self._gone.clear()
         self._positions.clear()
         self._posts.clear()
         self._authors.clear()
@@ -163,9 +165,7 @@ class Items:
         for post_id in post_ids:
             item = self._posts.pop(post_id, None)
             if item is not None:
-                self.shown.drop(item.post_position)
-                for entry in item.entries:
-                    self.shown.drop(entry)
+                self._drop((item.post_position, *item.entries))
             for load in self._loads:
                 load.posts.add(post_id)
 
@@ -174,8 +174,7 @@ class Items:
             author = self._authors.pop(member_id, None)
             if author is not None:
                 self.forget_posts(author.post_ids)
-                for entry in author.entries:
-                    self.shown.drop(entry)
+                self._drop(author.entries)
             for load in self._loads:
                 load.members.add(member_id)
 
@@ -186,11 +185,32 @@ class Items:
         for product_id in product_ids:
             self.forget_posts(self._showing.pop(product_id, ()))
 
+    def _drop(self, entries: Iterable[int]) -> None:
+        for entry in entries:
+            self.shown.drop(entry)
+            self.fragments.drop(entry)
+            self._gone.drop(entry)
+
     # What pages need.
+
+    def get(self, entry: int) -> Item | None:
+        found = self.shown.get(entry)
+        if found is None:
+            return self._gone.get(entry)
+        if entry not in self.fragments.young:
+            self.fragments.put(entry, found.plain)
+        return found
+
+    def _put(self, entry: int, item: Item) -> None:
+        if item.stands and item.post_stands:
+            self.shown.put(entry, item)
+            self.fragments.put(entry, item.plain)
+        else:
+            self._gone.put(entry, item)
 
     async def load(
         self, positions: Collection[int] = (), entries: Collection[int] = ()
-    ) -> dict[int, Shown]:
+    ) -> dict[int, Item]:
         """Fetch posts by position and reposts by entry position, in one round trip; answers what
         there is of them, which serves the page that asked even where it is not kept."""
         return await self._fetch(positions=positions, entries=entries)
@@ -201,21 +221,20 @@ class Items:
         found = {
             post_id: item
             for post_id, position in known.items()
-            if position is not None and isinstance(item := self.shown.get(position), Item)
+            if position is not None and (item := self.get(position)) is not None
         }
         missing = [post_id for post_id in post_ids if post_id not in found]
         if missing:
             loaded = await self._fetch(post_ids=missing)
-            found |= {item.post_id: item for item in loaded.values() if isinstance(item, Item)}
+            found |= {item.post_id: item for item in loaded.values()}
         return found
 
     async def by_position(self, positions: Sequence[int]) -> dict[int, Item]:
         """Posts by position, from the cache where it has them."""
-        found = {p: item for p in positions if isinstance(item := self.shown.get(p), Item)}
+        found = {p: item for p in positions if (item := self.get(p)) is not None}
         missing = [position for position in positions if position not in found]
         if missing:
-            loaded = await self.load(missing)
-            found |= {p: item for p, item in loaded.items() if isinstance(item, Item)}
+            found |= await self.load(missing)
         return found
 
     async def _fetch(
@@ -223,7 +242,7 @@ class Items:
         positions: Collection[int] = (),
         post_ids: Collection[int] = (),
         entries: Collection[int] = (),
-    ) -> dict[int, Shown]:
+    ) -> dict[int, Item]:
         load = _Load(self._keeping)
         self._loads.add(load)
         try:
@@ -232,13 +251,13 @@ class Items:
         finally:
             self._loads.discard(load)
         authors = {row.member_id: self._author(drawing, row, load) for row in cards.members}
-        loaded: dict[int, Shown] = {}
+        loaded: dict[int, Item] = {}
         for post in cards.posts:
             if (author := authors.get(post.author_id)) is not None:
                 loaded[post.position] = self._item(drawing, post, author, load)
         for row in cards.reposts:
             item, bringer = loaded.get(row.post_position), authors.get(row.author_id)
-            if isinstance(item, Item) and bringer is not None:
+            if item is not None and bringer is not None:
                 loaded[row.position] = self._repost(row, bringer, item, load)
         return loaded
 
@@ -264,16 +283,16 @@ class Items:
             author.post_ids.add(row.post_id)
             self._posts[row.post_id] = item
             self._positions.put(row.post_id, row.position)
-            self.shown.put(row.position, item)
+            self._put(row.position, item)
         return item
 
-    def _repost(self, row: RepostRow, bringer: Author, item: Item, load: "_Load") -> Repost:
-        repost = Repost(bringer, item, stands=row.until == OPEN)
+    def _repost(self, row: RepostRow, bringer: Author, item: Item, load: "_Load") -> Item:
+        repost = item.repost(bringer, stands=row.until == OPEN)
         kept = self._posts.get(item.post_id) is item
         if kept and load.keeps(bringer.id) and item.post_id not in load.posts:
             item.entries.add(row.position)
             bringer.entries.add(row.position)
-            self.shown.put(row.position, repost)
+            self._put(row.position, repost)
         return repost
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from domain.shared.identifiers import id_text
 from infra.reads import EntryRow
 from query_api.context import Context
-from query_api.items import Drawing, Item, Repost, Shown, prepare
+from query_api.items import Drawing, Item, prepare
 from query_api.viewers import NOBODY, Viewer
 
 
@@ -21,9 +21,9 @@ async def viewer_at(context: Context, viewer: Viewer, position: int) -> Viewer:
     return then
 
 
-async def flags_at(context: Context, then: Viewer, post_ids: Collection[int], at: int) -> None:
-    if then is not NOBODY and post_ids:
-        liked, reposted = await context.reads.engaged(then.number, post_ids, at)
+async def flags_at(context: Context, then: Viewer, posts: Collection[int], at: int) -> None:
+    if then is not NOBODY and posts:
+        liked, reposted = await context.reads.engaged(then.number, posts, at)
         then.liked, then.reposted = set(liked), set(reposted)
 
 
@@ -55,33 +55,32 @@ def standing(entries: Iterable[EntryRow], then: Viewer, at: int) -> list[EntryRo
 
 async def timeline_at(
     context: Context, then: Viewer, at: int, last: int, limit: int
-) -> tuple[list[Shown], list[int]]:
+) -> tuple[list[Item], list[int]]:
     """Up to `limit` items below the entry `last`, and the positions of their entries."""
     pulled = await context.reads.pull(then.number, at)
     left = [row for row in standing(pulled.entries, then, at) if row.position < last]
-    shown: list[Shown] = []
+    shown: list[Item] = []
     entries: list[int] = []
     while left and len(shown) < limit:
         chunk, left = left[:limit], left[limit:]
         for row, found in await _drawn(context, at, chunk):
-            item = found if isinstance(found, Item) else found.item
-            if item.stands and item.author_id not in then.hidden and len(shown) < limit:
+            if found.post_stands and found.author_id not in then.hidden and len(shown) < limit:
                 shown.append(found)
                 entries.append(row.position)
-    await flags_at(context, then, [found.post_id for found in shown], at)
+    await flags_at(context, then, [found.post_position for found in shown], at)
     return shown, entries
 
 
 async def _drawn(
     context: Context, at: int, rows: Sequence[EntryRow]
-) -> list[tuple[EntryRow, Shown]]:
+) -> list[tuple[EntryRow, Item]]:
     items = await items_at(context, at, [row.post_position for row in rows])
     bringers = {row.bringer_id for row in rows if row.is_repost}
     members = await context.reads.members_at(at, bringers) if bringers else ()
     await context.keyring.fetch(id_text(row.member_id) for row in members)
     drawing = Drawing(context.keyring, {})
     authors = {row.member_id: drawing.author(row) for row in members}
-    drawn: list[tuple[EntryRow, Shown]] = []
+    drawn: list[tuple[EntryRow, Item]] = []
     for row in rows:
         item = items.get(row.post_position)
         if item is None:
@@ -89,5 +88,5 @@ async def _drawn(
         if not row.is_repost:
             drawn.append((row, item))
         elif (author := authors.get(row.bringer_id)) is not None:
-            drawn.append((row, Repost(author, item, stands=True)))
+            drawn.append((row, item.repost(author, stands=True)))
     return drawn

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from infra.packed_timeline import Entries
-from query_api.items import Item, Items, Shown
+from query_api.items import Item, Items
 from query_api.viewers import Viewer
 
 
@@ -20,7 +20,7 @@ class Selection:
     entries that do not bring them any more.
     """
 
-    shown: list[Shown] = field(default_factory=list)
+    shown: list[Item] = field(default_factory=list)
     entries: list[int] = field(default_factory=list)
     gone: dict[int, int] = field(default_factory=dict)
     missing_posts: list[int] = field(default_factory=list)
@@ -93,7 +93,7 @@ def choose(
     return selection
 
 
-def moved(found: Shown, known: "Known", since: Since, selection: Selection) -> Shown | None:
+def moved(found: Item, known: "Known", since: Since, selection: Selection) -> Item | None:
     """What is shown in the place of an entry that has gone: its post, if a newer one brings it."""
     elsewhere = since.moved.get(found.post_position)
     if elsewhere is None:
@@ -102,7 +102,7 @@ def moved(found: Shown, known: "Known", since: Since, selection: Selection) -> S
     # An entry of that time is either a candidate itself or was not in the timeline.
     if elsewhere <= since.position:
         return None
-    return known.get(elsewhere) or (found if isinstance(found, Item) else found.item)
+    return known.get(elsewhere) or (found.post if found.is_repost else found)
 
 
 async def page_of(
@@ -159,8 +159,8 @@ class Known:
 
     def __init__(self, items: Items) -> None:
         self._items = items
-        self._loaded: dict[int, Shown] = {}
-        self.get: Callable[[int], Shown | None] = items.shown.get
+        self._loaded: dict[int, Item] = {}
+        self.get: Callable[[int], Item | None] = items.get
 
     async def load(self, selection: Selection) -> set[int]:
         """Fetch what a selection lacks, in one round trip; answers the entries not there."""
@@ -169,5 +169,5 @@ class Known:
         self.get = self._get
         return {*selection.missing_posts, *selection.missing_reposts} - loaded.keys()
 
-    def _get(self, entry: int) -> Shown | None:
-        return self._loaded.get(entry) or self._items.shown.get(entry)
+    def _get(self, entry: int) -> Item | None:
+        return self._loaded.get(entry) or self._items.get(entry)

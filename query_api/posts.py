@@ -71,13 +71,13 @@ def routes(context: Context) -> list[Route]:
         at = await context.as_of(request.query_params)
         if at is None:
             item = await standing_post(context, viewer, number)
-            await context.viewers.know(viewer, [number])
+            await context.viewers.know(viewer, [item.post_position])
         else:
             viewer = await past.viewer_at(context, viewer, at)
             found = await past.items_at(context, at, post_ids=[number])
             item = visible(next(iter(found.values()), None), viewer)
-            await past.flags_at(context, viewer, [number], at)
-        return Response(item.json(viewer.flags(number)), media_type="application/json")
+            await past.flags_at(context, viewer, [item.post_position], at)
+        return Response(item.json(viewer.flags(item.post_position)), media_type="application/json")
 
     @described(
         Operation(
@@ -103,7 +103,7 @@ def routes(context: Context) -> list[Route]:
             limit + 1,
         )
         cursor = walk.cursor([shown[limit - 1].post_position]) if len(shown) > limit else None
-        await context.viewers.know(viewer, [item.post_id for item in shown[:limit]])
+        await context.viewers.know(viewer, [item.post_position for item in shown[:limit]])
         return Response(post_page(shown[:limit], viewer, cursor), media_type="application/json")
 
     return [

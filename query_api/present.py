@@ -2,26 +2,26 @@
 
 from collections.abc import Sequence
 
-from query_api.items import Shown
+from query_api.items import Item
 from query_api.viewers import Viewer
 
 Page = list[tuple[bytes, bytes]]
 
 
-def posts_json(shown: Sequence[Shown], viewer: Viewer) -> bytes:
+def posts_json(shown: Sequence[Item], viewer: Viewer) -> bytes:
     """The items of a page, joined, with the flags of this reader."""
     liked, reposted = viewer.liked, viewer.reposted
     parts = [
         found.plain
-        if found.post_id not in liked and found.post_id not in reposted
-        else found.json((found.post_id in liked, found.post_id in reposted))
+        if found.post_position not in liked and found.post_position not in reposted
+        else found.json((found.post_position in liked, found.post_position in reposted))
         for found in shown
     ]
     return b",".join(parts)
 
 
 def post_page(
-    shown: Sequence[Shown], viewer: Viewer, next_cursor: str | None, *, degraded: bool = False
+    shown: Sequence[Item], viewer: Viewer, next_cursor: str | None, *, degraded: bool = False
 ) -> bytes:
     end = (
         b'],"nextCursor":null,"hasMore":false'

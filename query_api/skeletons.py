@@ -42,6 +42,9 @@ LEAP = 1 << 20
 """Redis may have heard of entries that are this much newer than what the tables have."""
 
 FULL_BYTES = BYTES_PER_SLOT * TIMELINE_MAX
+QUICK_MAX = REPOST - 2 * LEAP
+"""Up to here the slots of a list hold whole positions."""
+
 PATIENCE_SECONDS = 1.0
 BUILD_WAIT_SECONDS = 0.5
 LOOK_SECONDS = 0.01
@@ -85,6 +88,19 @@ class Skeletons:
         self._newest_position = newest_position
         self._stages = stages
 
+    def quick(self, viewer: Viewer) -> Awaitable[tuple[int, bytes] | None] | None:
+        """Ask for a kept timeline that needs no merging: where it was built, and its slots.
+
+        None, at once or later, where it is not that simple.
+        """
+        timelines = self._timelines
+        if timelines is None or self._tables.position > QUICK_MAX:
+            return None
+        celebrities = timelines.known_celebrities
+        if celebrities and (viewer.celebrities is not celebrities or viewer.followed):
+            return None
+        return timelines.slots(viewer.number)
+
     async def first(self, viewer: Viewer, limit: int, after: int) -> Skeleton:
         """The newest candidates; nothing up to the position `after` may be missing."""
         if self._timelines is None:
@@ -97,7 +113,7 @@ class Skeletons:
                 return await self._build(self._timelines, viewer)
         except TimelinesUnavailable:
             return await self._pull(viewer, degraded=True)
-        self._stages.pushed()
+        self._stages.pages["pushed"] += 1
         return self._window(packed, viewer, limit + WINDOW_SLACK)
 
     async def below(self, viewer: Viewer, place: Place) -> Skeleton:
@@ -117,7 +133,7 @@ class Skeletons:
         positions, posts = self._decoded(packed, viewer)
         start = int(np.searchsorted(-positions, -place.last, side="right"))
         found = Entries(positions[start:].tolist(), posts[start:].tolist())
-        self._stages.pushed()
+        self._stages.pages["pushed"] += 1
         # Of a full list the end may have made room for what came since.
         full = any(
             len(slots) >= FULL_BYTES for slots in (packed.slots, *packed.celebrities.values())
@@ -189,7 +205,7 @@ class Skeletons:
             return await self._pull(viewer)
         found = await self._reads.pull(viewer.number, self._tables.position)
         await self._finish(timelines, building, found)
-        self._stages.pulled()
+        self._stages.pages["pulled"] += 1
         return skeleton_of(found)
 
     async def _finish(self, timelines: TimelineReader, building: Building, found: Pulled) -> None:
@@ -202,14 +218,14 @@ class Skeletons:
 
     async def _pull(self, viewer: Viewer, *, degraded: bool = False) -> Skeleton:
         found = await self._reads.pull(viewer.number, await self._newest_position())
-        (self._stages.degraded if degraded else self._stages.pulled)()
+        self._stages.pages["degraded" if degraded else "pulled"] += 1
         return skeleton_of(found, degraded=degraded)
 
     async def _pull_below(
         self, viewer: Viewer, place: Place, *, degraded: bool = False
     ) -> Skeleton:
         found = await self._reads.pull(viewer.number, place.position)
-        (self._stages.degraded if degraded else self._stages.pulled)()
+        self._stages.pages["degraded" if degraded else "pulled"] += 1
         entries = [row for row in found.entries if row.position < place.last]
         return skeleton_of(Pulled(place.position, entries), degraded=degraded)
 

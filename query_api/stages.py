@@ -3,9 +3,11 @@
 Every sixteenth page is timed: timing costs, and percentiles do not need every page.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 SECONDS_BUCKETS = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
@@ -13,7 +15,12 @@ SECONDS_BUCKETS = (
 )  # fmt: skip
 
 
-class Stages:
+SOURCES = ("pushed", "pulled", "degraded", "past")
+
+
+class Stages(Collector):
+    """`pages` counts by source, in plain numbers: the client library's counters lock."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
         seconds = Histogram(
             "plaza_page_stage_seconds",
@@ -25,21 +32,13 @@ class Stages:
         self.skeleton: Callable[[float], None] = seconds.labels("skeleton").observe
         self.hydrate: Callable[[float], None] = seconds.labels("hydrate").observe
         self.present: Callable[[float], None] = seconds.labels("present").observe
-        sources = Counter(
-            "plaza_feed_pages_total",
-            "Feed pages by where their skeleton came from",
-            ["source"],
-            registry=registry,
+        self.pages = dict.fromkeys(SOURCES, 0)
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            "plaza_feed_pages", "Feed pages by where their skeleton came from", labels=["source"]
         )
-        self.pushed: Callable[[], None] = sources.labels("pushed").inc
-        self.pulled: Callable[[], None] = sources.labels("pulled").inc
-        self.degraded: Callable[[], None] = sources.labels("degraded").inc
-        self.past: Callable[[], None] = sources.labels("past").inc
-        loads = Counter(
-            "plaza_cache_loads_total",
-            "Rows that pages had to fetch because the local cache did not have them",
-            ["kind"],
-            registry=registry,
-        )
-        self.loaded_items: Callable[[float], None] = loads.labels("item").inc
-        self.loaded_viewers: Callable[[float], None] = loads.labels("viewer").inc
+        for source, pages in self.pages.items():
+            family.add_metric([source], pages)
+        yield family

@@ -84,7 +84,7 @@ def routes(context: Context) -> list[Route]:
             limit + 1,
         )
         cursor = walk.cursor([shown[limit - 1].post_position]) if len(shown) > limit else None
-        await context.viewers.know(viewer, [item.post_id for item in shown[:limit]])
+        await context.viewers.know(viewer, [item.post_position for item in shown[:limit]])
         return Response(post_page(shown[:limit], viewer, cursor), media_type="application/json")
 
     @described(

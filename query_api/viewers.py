@@ -4,7 +4,8 @@ Fail closed: a reader whose relations cannot be read is not served, since the pa
 somebody who blocked them.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from domain.shared.identifiers import id_number, id_text
 from infra.reads import Reads
@@ -13,6 +14,25 @@ from query_api.items import Flags
 
 VIEWERS_MAX = 100_000
 EXTRA_KNOWN_MAX = 5_000
+END_BYTES = 16
+
+
+class Checked(NamedTuple):
+    """The first `size` bytes of the kept timeline that was built at a position, and that end so:
+    no entry in them is newer than `highest`."""
+
+    built: int
+    size: int
+    end: bytes
+    highest: int
+
+    @classmethod
+    def of(cls, built: int, slots: bytes, size: int, highest: int) -> "Checked":
+        return cls(built, size, slots[max(0, size - END_BYTES) : size], highest)
+
+    def holds(self, built: int, slots: bytes) -> bool:
+        end = slots[max(0, self.size - END_BYTES) : self.size]
+        return built == self.built and end == self.end
 
 
 class CelebritiesUnknown(Exception):
@@ -24,11 +44,16 @@ class CelebritiesUnknown(Exception):
 
 
 class Viewer:
-    """One reader. `liked` and `reposted` hold post ids, all of them where `complete`."""
+    """One reader.
+
+    `liked` and `reposted` hold positions of posts, all of them where `complete`, and `engaged`
+    both.
+    `checked` is about the reader's kept timeline. `seals` seal the cursors of their feed, by mode.
+    """
 
     __slots__ = (
-        "blocked", "celebrities", "complete", "followed", "hidden", "id", "known", "liked",
-        "number", "reposted",
+        "blocked", "celebrities", "checked", "complete", "engaged", "followed", "hidden", "id",
+        "known", "liked", "number", "reposted", "seals",
     )  # fmt: skip
 
     def __init__(self, member_id: str, number: int) -> None:
@@ -38,7 +63,10 @@ class Viewer:
         self.blocked: frozenset[int] = frozenset()
         self.liked: set[int] = set()
         self.reposted: set[int] = set()
+        self.engaged: frozenset[int] = frozenset()
+        self.checked: Checked | None = None
         self.complete = True
+        self.seals: dict[str, Callable[[bytes], bytes]] = {}
         self.known: set[int] = set()
         self.celebrities: frozenset[int] | None = None
         self.followed: Mapping[int, int] = {}
@@ -54,8 +82,8 @@ class Viewer:
         self.celebrities = celebrities
         self.followed = followed
 
-    def flags(self, post_id: int) -> Flags:
-        return post_id in self.liked, post_id in self.reposted
+    def flags(self, post: int) -> Flags:
+        return post in self.liked, post in self.reposted
 
 
 NOBODY = Viewer("", 0)
@@ -93,11 +121,11 @@ class Viewers:
     async def get(self, member_id: str) -> Viewer:
         return self.kept.get(member_id) or await self._load(member_id)
 
-    async def know(self, viewer: Viewer, post_ids: Sequence[int]) -> None:
+    async def know(self, viewer: Viewer, posts: Sequence[int]) -> None:
         """Have the viewer's flags right for these posts."""
         if viewer.complete:
             return
-        unknown = [post_id for post_id in post_ids if post_id not in viewer.known]
+        unknown = [post for post in posts if post not in viewer.known]
         if not unknown:
             return
         liked, reposted = await self._reads.engaged(viewer.number, unknown)
@@ -118,6 +146,7 @@ class Viewers:
         viewer = Viewer(member_id, load.number)
         viewer.hidden, viewer.blocked = row.hidden, row.blocked
         viewer.liked, viewer.reposted = set(row.liked), set(row.reposted)
+        viewer.engaged = frozenset(viewer.liked | viewer.reposted)
         viewer.complete = row.complete
         if self._keeping and not load.outdated:
             self.kept.put(member_id, viewer)

@@ -193,10 +193,10 @@ class PostgresReads:
         return frozenset(await self._rows(queries.HIDES_OF, member=member_id))
 
     async def engaged(
-        self, member_id: int, post_ids: Collection[int], position: int = OPEN
+        self, member_id: int, posts: Collection[int], position: int = OPEN
     ) -> tuple[frozenset[int], frozenset[int]]:
         rows = await self._rows(
-            queries.ENGAGED, member=member_id, post_ids=list(post_ids), at=_at(position)
+            queries.ENGAGED, member=member_id, posts=list(posts), at=_at(position)
         )
         liked = frozenset(post for post, is_repost in rows if not is_repost)
         return liked, frozenset(post for post, is_repost in rows if is_repost)

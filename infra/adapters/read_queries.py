@@ -126,21 +126,24 @@ HIDDEN_NOW = HIDDEN.replace("since <= %(at)s AND until > %(at)s", f"until = {OPE
 
 HIDES_OF = f"SELECT target_id, kind FROM hides WHERE viewer_id = %(member)s AND until = {OPEN}"
 
+# By their positions, which is what pages know posts by.
 ENGAGED_NEWEST = f"""
-(SELECT post_id, false FROM likes WHERE member_id = %(member)s AND until = {OPEN}
- ORDER BY since DESC LIMIT {ENGAGED_MAX})
-UNION ALL
-(SELECT post_id, true FROM reposts WHERE member_id = %(member)s AND until = {OPEN}
- ORDER BY since DESC LIMIT {ENGAGED_MAX})
+SELECT p.position, e.is_repost FROM (
+    (SELECT post_id, false AS is_repost FROM likes WHERE member_id = %(member)s AND until = {OPEN}
+     ORDER BY since DESC LIMIT {ENGAGED_MAX})
+    UNION ALL
+    (SELECT post_id, true FROM reposts WHERE member_id = %(member)s AND until = {OPEN}
+     ORDER BY since DESC LIMIT {ENGAGED_MAX})
+) e JOIN posts p USING (post_id)
 """
 ENGAGED = """
-SELECT post_id, false FROM likes
-WHERE post_id = ANY(%(post_ids)s) AND member_id = %(member)s
-  AND since <= %(at)s AND until > %(at)s
+SELECT p.position, false FROM posts p JOIN likes l USING (post_id)
+WHERE p.position = ANY(%(posts)s) AND l.member_id = %(member)s
+  AND l.since <= %(at)s AND l.until > %(at)s
 UNION ALL
-SELECT post_id, true FROM reposts
-WHERE post_id = ANY(%(post_ids)s) AND member_id = %(member)s
-  AND since <= %(at)s AND until > %(at)s
+SELECT p.position, true FROM posts p JOIN reposts r USING (post_id)
+WHERE p.position = ANY(%(posts)s) AND r.member_id = %(member)s
+  AND r.since <= %(at)s AND r.until > %(at)s
 """
 
 COUNTS = """

@@ -65,6 +65,7 @@ EPOCH_LENGTH = 4
 BEGUN_WINDOW = 100
 PART_MAX = 1000
 TOUCHED_MAX = 1_000_000
+REQUESTS_MAX = 100_000
 PARTS = b"timelines:parts"
 
 Clock = Callable[[], float]
@@ -321,6 +322,27 @@ class RedisTimelines(_Client):
         words = (*self._words(link), id_text(author_id))
         return self._apply(self._scripts.call("demote", keys, *words))
 
+    async def take_turn(self, task: str, seconds: float) -> bool:
+        words = ("SET", self._key(task), 1, "NX", "EX", int(seconds))
+        return await self._ask(*words) is not None
+
+    async def lists(self, cursor: bytes, count: int) -> tuple[bytes, Mapping[bytes, bytes]]:
+        cursor, names = await self._ask("SCAN", cursor, "MATCH", "[tc]:????:*", "COUNT", count)
+        ours = f":{self._epoch}:".encode()
+        if foreign := [name for name in names if not name.startswith(ours, 1)]:
+            await self._ask("UNLINK", *foreign)
+        kept = [name for name in names if name.startswith(ours, 1)]
+        if not kept:
+            return cursor, {}
+        asked = b"".join([command("GETRANGE", name, HEADER_BYTES, -1) for name in kept])
+        return cursor, dict(zip(kept, await self._send(asked, len(kept)), strict=True))
+
+    async def bury(self, name: bytes, graves: Iterable[tuple[int, bytes, bytes]]) -> int:
+        words: list[bytes | int] = []
+        for at, entry, grave in graves:
+            words += (HEADER_BYTES + at, entry, grave)
+        return int(await self._call(self._scripts.call("bury", (name,), *words)))
+
     async def share(self, parts: Iterable[Part]) -> None:
         jobs = [
             _strings(
@@ -392,6 +414,7 @@ class RedisTimelineReader(_Client):
         self._celebrities: frozenset[int] = frozenset()
         self._prefix = b""
         self._touched: set[int] = set()
+        self._requests: dict[int, bytes] = {}
         self._day = 0
         self._high = 0
 
@@ -434,6 +457,33 @@ class RedisTimelineReader(_Client):
             }
             return PackedTimeline(position, slots, complete, lists)
         raise TimelinesUnavailable("celebrities change too fast")
+
+    async def slots(self, member_id: int) -> tuple[int, bytes] | None:
+        request = self._requests.get(member_id) or self._request(member_id)
+        if request is None:
+            return None
+        try:
+            value, version = await self._connection.send(request, 2)
+        except RedisUnavailable as error:
+            raise TimelinesUnavailable(str(error)) from error
+        if version != self._version or not isinstance(value, bytes) or len(value) < HEADER_BYTES:
+            return None
+        position = int.from_bytes(value[:HEADER_BYTES], "little")
+        if position & BEING_BUILT or self._high - position >= SPAN:
+            return None
+        if self._is_first_today(member_id):
+            self._touch(member_id)
+        return position, value[HEADER_BYTES:]
+
+    def _request(self, member_id: int) -> bytes | None:
+        """The bytes that ask for a timeline alone; None where celebrities may have to be merged."""
+        if self._version is None or member_id in self._celebrities:
+            return None
+        if len(self._requests) >= REQUESTS_MAX:
+            self._requests.clear()
+        request = command("GET", self._prefix + id_text(member_id).encode()) + _GET_VERSION
+        self._requests[member_id] = request
+        return request
 
     async def _fetch(
         self, member_id: int, celebrities: Sequence[int], entries: int | None
@@ -489,6 +539,7 @@ class RedisTimelineReader(_Client):
         if version is None or version.partition(b":")[0] != self._epoch.encode():
             return
         self._version = version
+        self._requests.clear()
         self._prefix = f"t:{self._epoch}:".encode()
         self._celebrities = frozenset(id_number(each.decode()) for each in celebrities)
         self._high = max([self._high, *(int(position or 0) for position in positions)])
@@ -542,6 +593,10 @@ class RedisTimelineReader(_Client):
 
     async def celebrities(self) -> frozenset[int]:
         await self._learn()
+        return self._celebrities
+
+    @property
+    def known_celebrities(self) -> frozenset[int]:
         return self._celebrities
 
 
