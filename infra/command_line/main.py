@@ -31,6 +31,7 @@ VERBS = {
     "demo": ("demo", "fill a running system with a lively made-up world"),
     "log": ("log", "read the event log"),
     "export": ("export", "write a range of the log to files for analysts"),
+    "schema": ("schema", "the event types, and what has changed in them"),
     "replay": ("replay", "fold a range of the log into a file, away from what is live"),
     "projections": ("projections", "how far each projection has got"),
     "dead-letters": ("dead_letters", "events that a projection could not apply"),
