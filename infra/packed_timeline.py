@@ -3,12 +3,11 @@
 A post is one slot, a little-endian u32 with its position modulo 2**31. A repost is two: its own
 position with the highest bit set, then how far before it the post stands. Modulo is enough because
 a list is only used while its newest possible entry is less than `SPAN` past its build position.
-An entry at position 0 is a grave: it counts among the newest entries and shows nothing. So does the
-one entry in two thousand million whose position is a multiple of 2**31.
+A repost of itself is a grave: it counts among the newest entries, and shows nothing.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from operator import lt
 from typing import NamedTuple
 
@@ -25,6 +24,9 @@ FAR = MASK
 SPAN = 1 << 30
 UNKNOWN = 0
 """The post position of an entry whose post has to be looked up."""
+
+GRAVE = -1
+"""The post position of an entry that can never be shown again."""
 
 _slot = struct.Struct("<I").pack
 _slot_pair = struct.Struct("<II").pack
@@ -62,9 +64,32 @@ def represents(position: int, oldest: int) -> bool:
     return position - oldest < SPAN
 
 
-def grave_of(entry: bytes) -> bytes:
+def grave_of(position: int) -> bytes:
     """What is put in an entry's place when it can never be shown again."""
-    return _slot(0) if len(entry) == BYTES_PER_SLOT else _slot_pair(REPOST, 0)
+    return _slot_pair(REPOST | (position & MASK), 0)
+
+
+def graves_for(slots: bytes, gone: Container[int], now: int) -> list[tuple[int, bytes, bytes]]:
+    """Where which entries stand that are gone, by byte, each with its grave."""
+    found = []
+    for at, position in standing_in(slots, now):
+        if position in gone:
+            slot = slots[at : at + BYTES_PER_SLOT]
+            size = 2 * BYTES_PER_SLOT if slot[-1] >> 7 else BYTES_PER_SLOT
+            found.append((at, slots[at : at + size], grave_of(position)))
+    return found
+
+
+def standing_in(slots: bytes, now: int) -> list[tuple[int, int]]:
+    """Each entry that is not in a grave: at which byte it stands, and its position."""
+    values = np.frombuffer(slots, "<u4")
+    starts = np.ones(len(values), bool)
+    starts[1:] = values[:-1] < REPOST
+    starts[:-1] &= values[1:] != 0
+    starts &= values != 0
+    places = np.flatnonzero(starts)
+    positions = _whole((values[places] & MASK).astype(np.int64), now)
+    return list(zip((places * BYTES_PER_SLOT).tolist(), positions.tolist(), strict=True))
 
 
 def newest(slots: bytes, limit: int, now: int) -> Entries:
@@ -77,7 +102,7 @@ def newest(slots: bytes, limit: int, now: int) -> Entries:
         walked = _walk(slots, limit)
         if walked is not None:
             return walked
-    positions, posts = decode(slots, now)
+    positions, posts = merge([decode(slots, now)])
     shown = positions[:limit].tolist()
     return Entries(shown, shown if posts is positions else posts[:limit].tolist())
 
@@ -93,7 +118,7 @@ def _walk(slots: bytes, limit: int) -> Entries | None:
     if not values:
         return Entries((), ())
     head_cut_off = reach < size and slots[(size - reach) * BYTES_PER_SLOT - 1] >> 7
-    if values[0] and values[-1] < REPOST and not head_cut_off and all(map(lt, values, values[1:])):
+    if values[-1] < REPOST and not head_cut_off and all(map(lt, values, values[1:])):
         # Nearly every page: only posts, in order.
         positions = values[::-1]
         return Entries(positions, positions)
@@ -110,8 +135,9 @@ def _walk(slots: bytes, limit: int) -> Entries | None:
             at -= 1
             position = values[at] & MASK
             post = position - post if post != FAR else UNKNOWN
-        if position == 0:
-            continue
+            if post == position:
+                # A grave: a page shows what is below it, and may need more than was looked at.
+                return None
         if position >= last:
             return None
         last = position
@@ -121,52 +147,55 @@ def _walk(slots: bytes, limit: int) -> Entries | None:
 
 
 def decode(slots: bytes, now: int) -> tuple[Positions, Positions]:
-    """All entries, newest first, each once; at most `TIMELINE_MAX`, graves counted and left out.
+    """All entries, newest first, each once; at most `TIMELINE_MAX`.
 
-    The posts' positions are the same array where there are no reposts.
+    The posts' positions are the same array where there are no reposts; they are `GRAVE` where an
+    entry is in its grave. Those count until lists have been merged.
     """
     values = np.frombuffer(slots, "<u4")
     heads = values >= REPOST
     if heads.any():
-        return _decode_reposts(values, heads, now)
+        positions, posts = _with_reposts(values, heads, now)
+        if not _falls(positions):
+            positions, kept = np.unique(positions, return_index=True)
+            positions, posts = positions[::-1], posts[kept[::-1]]
+        return positions[:TIMELINE_MAX], posts[:TIMELINE_MAX]
     positions = _whole(values.astype(np.int64), now)[::-1]
-    if _falls(positions):
-        positions = positions[:TIMELINE_MAX]
-        return positions, positions
-    kept = _newest_order(positions)
-    positions = positions[kept]
+    if not _falls(positions):
+        positions = np.unique(positions)[::-1]
+    positions = positions[:TIMELINE_MAX]
     return positions, positions
 
 
-def _decode_reposts(
+def _with_reposts(
     values: NDArray[np.uint32], heads: NDArray[np.bool_], now: int
 ) -> tuple[Positions, Positions]:
     starts = np.ones(len(values), bool)
     starts[1:] = ~heads[:-1]
-    reposts = heads[starts]
     positions = _whole((values[starts] & MASK).astype(np.int64), now)
     posts = positions.copy()
-    # A head without the rest is the cut end of nothing that was ever written.
-    tails = values[~starts].astype(np.int64)
-    of_reposts = positions[reposts][: len(tails)] - tails
-    of_reposts[tails == FAR] = UNKNOWN
-    posts[np.flatnonzero(reposts)[: len(tails)]] = of_reposts
-    positions, posts = positions[::-1], posts[::-1]
-    if _falls(positions):
-        return positions[:TIMELINE_MAX], posts[:TIMELINE_MAX]
-    kept = _newest_order(positions)
-    return positions[kept], posts[kept]
+    reposts = np.flatnonzero(heads[starts])
+    back = values[~starts].astype(np.int64)
+    of_reposts = positions[reposts] - back
+    of_reposts[back == FAR] = UNKNOWN
+    of_reposts[back == 0] = GRAVE
+    posts[reposts] = of_reposts
+    return positions[::-1], posts[::-1]
 
 
 def merge(lists: Sequence[tuple[Positions, Positions]]) -> tuple[Positions, Positions]:
-    """The newest entries of several timelines, each entry once."""
-    if len(lists) == 1:
-        return lists[0]
-    positions = np.concatenate([entries[0] for entries in lists])
-    posts = np.concatenate([entries[1] for entries in lists])
-    positions, first = np.unique(positions, return_index=True)
-    kept = slice(None, -TIMELINE_MAX - 1, -1)
-    return positions[kept], posts[first[kept]]
+    """The newest entries of several timelines, each entry once, without those in graves."""
+    positions, posts = lists[0]
+    if len(lists) > 1:
+        every_position = np.concatenate([entries[0] for entries in lists])
+        every_post = np.concatenate([entries[1] for entries in lists])
+        positions, first = np.unique(every_position, return_index=True)
+        newest_first = slice(None, -TIMELINE_MAX - 1, -1)
+        positions, posts = positions[newest_first], every_post[first[newest_first]]
+    if posts is positions:
+        return positions, posts
+    standing = posts != GRAVE
+    return (positions, posts) if standing.all() else (positions[standing], posts[standing])
 
 
 def brought_since(
@@ -180,31 +209,8 @@ def brought_since(
 
 def _whole(low: Positions, now: int) -> Positions:
     """Positions modulo 2**31 as the newest positions up to `now` that end like that."""
-    if now < REPOST:
-        return low
-    whole = now - ((now - low) & MASK)
-    whole[low == 0] = 0
-    return whole
+    return low if now < REPOST else now - ((now - low) & MASK)
 
 
 def _falls(positions: Positions) -> bool:
-    return bool((positions[:-1] > positions[1:]).all()) and (
-        len(positions) == 0 or bool(positions[-1])
-    )
-
-
-def _newest_order(positions: Positions) -> NDArray[np.intp]:
-    """Which to keep, in which order: the newest, each once, graves counted and left out.
-
-    A grave counts where it lies, since what it was cannot be told from it any more.
-    """
-    # Counted from the oldest on: a grave is as old as the newest that lies before it.
-    age = np.maximum.accumulate(positions[::-1])[::-1]
-    sort = np.where(positions == 0, age, positions)
-    order = np.lexsort((np.arange(len(positions)), positions == 0, -sort))
-    ordered = positions[order]
-    doubled = np.zeros(len(order), bool)
-    doubled[1:] = (ordered[1:] == ordered[:-1]) & (ordered[1:] != 0)
-    order = order[~doubled][:TIMELINE_MAX]
-    kept: NDArray[np.intp] = order[positions[order] != 0]
-    return kept
+    return bool((positions[:-1] > positions[1:]).all())

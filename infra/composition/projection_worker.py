@@ -34,6 +34,7 @@ from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
 from infra.runtime.rebuild import rare_collections, rebuild
 from infra.runtime.sparse import Sparse
+from infra.runtime.sweep import TimelineSweep
 from processes.erasure import erasure
 from projections import COMMERCE, SOCIAL
 from projections.home_timeline import effect_of
@@ -156,6 +157,7 @@ async def timelines(
     limits = Limits(celebrities_from=settings.celebrity_threshold)
     fanout = TimelineFanout(store, sources, log, effect_of, limits=limits)
     await stack.enter_async_context(alongside(fanout.run()))
+    await stack.enter_async_context(alongside(TimelineSweep(store, sources).run()))
     return fanout
 
 

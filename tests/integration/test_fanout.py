@@ -11,6 +11,7 @@ import redis
 from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
 from infra.ports import Frame
 from infra.runtime.fanout import Limits, TimelineFanout
+from infra.runtime.sweep import TimelineSweep
 from infra.timelines import Keys, Link, Outcome
 from projections.home_timeline import effect_of
 from tests.pushed import PushedSquare, shown
@@ -271,3 +272,41 @@ async def test_those_who_read_last_get_a_large_fan_out_first(
     latest = order[::-1]
     assert [chunk for chunk in chunks if chunk] == [latest[n : n + 5] for n in range(0, 20, 5)]
     await reader.close()
+
+
+@pytest.mark.parametrize("seed", [31, 32])
+async def test_a_sweep_buries_what_is_gone_and_shows_nothing_more(
+    store: RedisTimelines, reader: RedisTimelineReader, redis_url: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    square = PushedSquare()
+    fanout = fanout_of(store, square, Limits(celebrities_from=4))
+    sweep = TimelineSweep(store, square)
+    buried = 0
+    for round_ in range(12):
+        before = square.position
+        for _ in range(100):
+            square.happen(chance, MEMBERS)
+        await fanout.apply(square.frames(before))
+        for member in MEMBERS:
+            await shown(reader, square, member)
+        if round_ % 3 == 2:
+            buried += await sweep.sweep()
+            assert await sweep.sweep() == 0
+        brought = {at for entries in square.brought.values() for at, _ in entries}
+        gone = set(await square.gone(brought))
+        for member in MEMBERS:
+            found = await shown(reader, square, member)
+            if found is not None:
+                standing = [entry for entry in square.timeline(member) if entry[0] not in gone]
+                assert [entry for entry in found if entry[0] not in gone] == standing
+                assert round_ % 3 != 2 or found == standing
+    assert buried > 50
+    # What an earlier epoch left behind goes as well.
+    kept = await store.load()
+    assert kept is not None
+    await store.adopt(kept.epoch, kept.applied)
+    await store.load()
+    await sweep.sweep()
+    with redis.Redis.from_url(redis_url) as client:
+        assert list(client.scan_iter("[tc]:*")) == []

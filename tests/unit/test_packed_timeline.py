@@ -9,14 +9,16 @@ from infra.packed_timeline import (
     SPAN,
     TIMELINE_MAX,
     UNKNOWN,
+    Positions,
     brought_since,
     decode,
     encode_entries,
     encode_entry,
-    grave_of,
+    graves_for,
     merge,
     newest,
     represents,
+    standing_in,
 )
 
 Pairs = list[tuple[int, int]]
@@ -87,33 +89,48 @@ def test_a_repost_of_a_post_too_far_back_has_to_be_looked_up() -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_positions_are_whole_again_across_the_wrap(seed: int) -> None:
     chance = random.Random(seed)
-    found = history(chance, 600, start=3 * (MASK + 1) - 3000)
-    entries = [entry for entry in found if entry[0] & MASK]
+    entries = history(chance, 600, start=3 * (MASK + 1) - 3000)
     now = entries[-1][0] + chance.randrange(1000)
     assert both(encode_entries(entries), now) == entries[::-1]
     page = newest(encode_entries(entries), 60, now)
     assert list(zip(page.positions, page.posts, strict=True)) == entries[::-1][:60]
 
 
-def test_graves_count_and_show_nothing() -> None:
-    entries = [(n, n) for n in range(1, TIMELINE_MAX + 51)]
-    slots = bytearray(encode_entries(entries))
-    for dead in (TIMELINE_MAX + 50, 400, 60):
-        grave = grave_of(encode_entry(dead, dead))
-        slots[4 * (dead - 1) : 4 * dead] = grave
-    # Out of order, so that the graves have to be given a place.
-    slots += encode_entry(30, 30) + encode_entry(500, 500)
-    found = both(bytes(slots), 1000)
-    gone = {TIMELINE_MAX + 50, 400, 60}
-    assert found == [e for e in entries[::-1][:TIMELINE_MAX] if e[0] not in gone]
+@pytest.mark.parametrize("seed", range(10))
+def test_graves_count_and_show_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    entries = history(chance, TIMELINE_MAX + 50)
+    gone = {position for position, _ in chance.sample(entries, 40)}
+    buried = bury(encode_entries(entries), gone)
+    newest_ones = entries[::-1][:TIMELINE_MAX]
+    expected = [entry for entry in newest_ones if entry[0] not in gone]
+    now = 10**6
+    assert pairs(merge([decode(buried, now)])) == expected
+    page = newest(buried, 60, now)
+    assert list(zip(page.positions, page.posts, strict=True)) == expected[:60]
+    assert graves_for(buried, gone, now) == []
+    standing = [position for _, position in standing_in(buried, now)]
+    assert standing == [position for position, _ in entries if position not in gone]
 
 
-def test_the_grave_of_a_repost_is_as_long_as_the_repost() -> None:
-    entries = [(1, 1), (5, 2), (7, 7)]
-    slots = encode_entry(1, 1) + grave_of(encode_entry(5, 2)) + encode_entry(7, 7)
-    assert len(slots) == len(encode_entries(entries))
-    assert both(slots, 9) == [(7, 7), (1, 1)]
-    assert newest(slots, 20, 9) == ([7, 1], [7, 1])
+def test_an_entry_in_a_grave_and_elsewhere_counts_once() -> None:
+    entries = [(n, n) for n in range(1, TIMELINE_MAX + 1)]
+    buried = bury(encode_entries(entries), {700, 5})
+    other = [(n, n) for n in range(600, TIMELINE_MAX + 11)]
+    merged = pairs(merge([decode(buried, 10**4), decode(encode_entries(other), 10**4)]))
+    assert merged == [(n, n) for n in range(TIMELINE_MAX + 10, 10, -1) if n not in {700, 5}]
+
+
+def bury(slots: bytes, gone: set[int]) -> bytes:
+    for at, entry, grave in reversed(graves_for(slots, gone, 10**6)):
+        assert slots[at : at + len(entry)] == entry
+        slots = slots[:at] + grave + slots[at + len(entry) :]
+    return slots
+
+
+def pairs(entries: tuple[Positions, Positions]) -> Pairs:
+    positions, posts = entries
+    return list(zip(positions.tolist(), posts.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("seed", range(20))

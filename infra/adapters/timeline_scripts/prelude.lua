@@ -66,18 +66,11 @@ end
 
 -- Entries that came out of order or twice: the newest, each once, oldest first.
 local function in_order(value, slots, count, reference)
-  -- Each entry as one number that sorts by age, then by place; age and place can be told from it.
+  -- Each entry as one number that sorts by age, then by place; its place can be told from it.
   local order = {}
-  local newest = REPOST - 1
   local at = 1
   while at <= count do
-    local position = slots[at] % REPOST
-    -- A grave is as old as the newest entry that lies before it.
-    local age = newest
-    if position ~= 0 then
-      age = (reference - position) % REPOST
-      newest = math.min(newest, age)
-    end
+    local age = (reference - slots[at] % REPOST) % REPOST
     order[#order + 1] = (REPOST - 1 - age) * PLACES + at
     at = at + (slots[at] >= REPOST and 2 or 1)
   end
@@ -88,9 +81,7 @@ local function in_order(value, slots, count, reference)
   while i > 0 and left > 0 do
     local place = order[i] % PLACES
     local older = order[i - 1]
-    local twice = older and slots[place] % REPOST ~= 0
-      and slots[place] == slots[older % PLACES]
-    if not twice then
+    if not older or slots[place] % REPOST ~= slots[older % PLACES] % REPOST then
       local length = slots[place] >= REPOST and 2 or 1
       kept[left] = string.sub(value, 5 + 4 * place, 4 + 4 * (place + length))
       left = left - 1
@@ -101,7 +92,7 @@ local function in_order(value, slots, count, reference)
 end
 
 -- The slots before the newest entries to keep, and the oldest of those; nothing if an entry is out
--- of order, there twice, or a grave.
+-- of order or there twice.
 local function before_kept(slots, count)
   local at, left, last = count, KEEP, REPOST
   while at > 0 and left > 0 do
@@ -111,7 +102,7 @@ local function before_kept(slots, count)
       position = head - REPOST
       at = at - 1
     end
-    if position >= last or position == 0 then
+    if position >= last then
       return nil
     end
     last = position
