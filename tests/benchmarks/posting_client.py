@@ -1,6 +1,7 @@
-"""Posts by many members as fast as they are answered, where there is no wrk: prints what it saw.
+"""Posts by many members, as fast as they are answered or at a rate: prints what it saw.
 
-Requests are encoded beforehand; each connection sends its next one when it has been answered.
+Requests are encoded beforehand; each connection sends its next one when it has been answered, and
+not before its turn where a rate is given.
 """
 
 import asyncio
@@ -11,13 +12,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import uvloop
 
 
 class Client(asyncio.Protocol):
-    def __init__(self, requests: Iterator[bytes], seen: list[float]) -> None:
+    def __init__(self, requests: Iterator[bytes], seen: list[float], every_seconds: float) -> None:
         self._requests = requests
+        self._every_seconds = every_seconds
         self._seen = seen
         self._received = b""
         self._sent = 0.0
@@ -25,8 +28,7 @@ class Client(asyncio.Protocol):
         self.stopped = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def _send(self) -> None:
@@ -43,25 +45,34 @@ class Client(asyncio.Protocol):
         self._received = b""
         self._seen.append(time.perf_counter() - self._sent)
         if not self.stopped:
+            self._send_in_turn()
+
+    def _send_in_turn(self) -> None:
+        early = self._sent + self._every_seconds - time.perf_counter()
+        if early <= 0:
             self._send()
+        else:
+            asyncio.get_running_loop().call_later(early, self._send)
 
 
-async def main(tokens: list[str], port: int, connections: int, seconds: float) -> None:
+async def main(tokens: list[str], port: int, connections: int, seconds: float, rate: float) -> None:
+    """Post for `seconds`; `rate` is in posts a second, 0 for as many as are answered."""
     body = os.environ["BODY"]
     requests = itertools.cycle([encoded(token, body) for token in tokens])
     seen: list[float] = []
-    clients = [Client(requests, seen) for _ in range(connections)]
+    every_seconds = connections / rate if rate else 0.0
+    clients = [Client(requests, seen, every_seconds) for _ in range(connections)]
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     for client in clients:
         await loop.create_connection(lambda client=client: client, "127.0.0.1", port)  # type: ignore[misc]
     await asyncio.sleep(seconds)
-    rate = len(seen) / (time.perf_counter() - started)
+    reached = len(seen) / (time.perf_counter() - started)
     for client in clients:
         client.stopped = True
     seen.sort()
     found = {
-        "rate": rate,
+        "rate": reached,
         "refused": sum(client.refused for client in clients),
         "broken": 0,
         "p50_ms": seen[len(seen) // 2] * 1000,
@@ -81,4 +92,5 @@ def encoded(token: str, body: str) -> bytes:
 
 if __name__ == "__main__":
     members = Path(os.environ["TOKENS"]).read_text().split()
-    uvloop.run(main(members, int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    port, connections, seconds, *rest = map(float, sys.argv[1:])
+    uvloop.run(main(members, int(port), int(connections), seconds, *rest or (0.0,)))
