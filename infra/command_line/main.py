@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+import structlog
+
 from infra.command_line.verb import (
     ASKED_WRONGLY,
     FAILED,
@@ -57,6 +59,8 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> NoReturn:
     """Run one verb and exit with its status: 0, 1 (it failed) or 2 (it was asked wrongly)."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # Standard output is for the verb's answer alone. Processes that log as JSON say so later.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     sys.exit(run(words, os.environ if environ is None else environ))
 
 

@@ -5,6 +5,7 @@ import asyncio
 
 import psycopg
 
+from infra.command_line.rebuild import declare_rebuild
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, Failure, print_json
 from infra.command_line.verify import declare_verify
@@ -18,6 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     kind = kinds.add_parser("list", help=about, description=f"plaza projections list: {about}.")
     kind.set_defaults(run=run)
     declare_verify(kinds)
+    declare_rebuild(kinds)
 
 
 def run(context: Context) -> int:

@@ -31,8 +31,11 @@ async def verify(
     settings: Settings,
     projection: Projection,
     progress: Progress = lambda _what, _reached, _end: None,
+    *,
+    any_version: bool = False,
 ) -> dict[str, Any]:
-    """Compare every row that is served with the row that the log gives.
+    """Compare every row that is served with the row that the log gives; `any_version`: also where
+    it was made by another version of the projection.
 
     What is served is taken at once, with the positions it was at; workers go on meanwhile. Raises
     `CannotVerify`, `StoreUnavailable` and `LogUnavailable`.
@@ -41,7 +44,7 @@ async def verify(
         async with pinned(settings.postgres_url, projection) as served:
             if served is None:
                 raise NotServed(f"nothing is served of {projection.name}")
-            if served.version != projection.version:
+            if served.version != projection.version and not any_version:
                 raise CannotVerify(
                     f"{projection.name} is served in version {served.version}; this is version"
                     f" {projection.version}"
@@ -66,6 +69,7 @@ async def verify(
         "different": sum(table.different for table in compared),
         "examples": examples[:EXAMPLES_MAX],
         "build": served.build,
+        "version": served.version,
         "position": min(served.checkpoints.values(), default=0),
         "setAside": len(served.not_applied),
     }
