@@ -88,7 +88,8 @@ class System:
         assert self.process is not None
         found = {}
         for entry in Path("/proc").iterdir():
-            with suppress(OSError, ValueError):
+            # A process may end, or become another program, between two looks at it.
+            with suppress(OSError, ValueError, IndexError):
                 state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
                 if int(parent) == self.process.pid and state != "Z":
                     words = (entry / "cmdline").read_bytes().decode().split("\0")
@@ -132,6 +133,10 @@ class System:
 
 def name_of(words: list[str]) -> str:
     """What a child is, by its command: a verb of ours, or the server's program."""
+    if "infra.servers.adyen_stand_in" in words:
+        return "adyen"
+    if "worker" in words and any(word.startswith("products,") for word in words):
+        return "commerce-worker"
     if "infra.command_line.main" in words:
         return words[words.index("infra.command_line.main") + 1]
     if "kafka.Kafka" in words:

@@ -1,0 +1,187 @@
+"""Shoppers buy while their processes are killed: every checkout ends, the provider's books and the
+log agree, and no unit is lost or sold twice."""
+
+import asyncio
+import os
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from tests.contract.provider import StandIn, card
+from tests.fault.system import System, running_system
+from tests.market import ADDRESS, Market, Member
+
+SEED = int(os.environ.get("PLAZA_FAULT_SEED", "20260101"))
+VICTIMS = ("command-api", "commerce-worker", "adyen", "postgres", "query-api", "everything")
+NAMES = ("Ann", "Ann", "Ann", "DECLINED", "CAPTURE_REFUSED", "CAPTURE_FAILED_ONCE")
+SKUS = 5
+UNITS = 1_000
+PRICE = 1_999
+SETTLE_SECONDS = 150.0
+
+
+class Shopper:
+    """Buys again and again, whatever answers or does not; never gives up on a key."""
+
+    def __init__(self, member: Member, products: list[str], dice: random.Random) -> None:
+        self._member = member
+        self._products = products
+        self._dice = dice
+        self.checkouts: dict[str, int] = {}
+
+    async def live(self, purchases: int) -> None:
+        for number in range(purchases):
+            product = self._dice.choice(self._products)
+            quantity = self._dice.randint(1, 3)
+            await self._insist("PUT", f"/api/cart/items/{product}", {"quantity": quantity})
+            asked = {
+                "paymentMethod": card(name=self._dice.choice(NAMES)),
+                "shippingAddress": ADDRESS,
+            }
+            key = f"{self._member.id}-{number}"
+            said = await self._insist("POST", "/api/checkouts", asked, key)
+            if said is not None:
+                self.checkouts[said["checkoutId"]] = number
+
+    async def _insist(self, method: str, path: str, body: Any, key: str = "") -> Any:
+        headers = {"Idempotency_Key": key} if key else {}
+        while True:
+            try:
+                answer = await self._member.try_(method, path, body, **headers)
+            except (aiohttp.ClientError, TimeoutError, ConnectionError):
+                await asyncio.sleep(0.1)
+                continue
+            if answer.status < 300:
+                return answer.body
+            if answer.status == 409 and answer.body["type"] != "/problems/request-in-flight":
+                return None  # A rejected checkout gave back more than there is, or nothing is left.
+            assert answer.status in {409, 503}, answer
+            await asyncio.sleep(0.1)
+
+
+async def kill_while_buying(
+    system: System, shoppers: list[Shopper], purchases: int, victims: list[str], dice: random.Random
+) -> None:
+    living = [asyncio.create_task(shopper.live(purchases)) for shopper in shoppers]
+    for victim in victims:
+        await asyncio.sleep(dice.uniform(0.3, 1.5))
+        async with asyncio.timeout(60):
+            while not system.kill(victim):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        if victim == "everything":
+            await system.start()
+    await asyncio.gather(*living)
+    await system.wait_until_ready()
+
+
+async def survives(folder: Path, victims: list[str], buyers: int, purchases: int) -> None:
+    print(f"seed {SEED}")
+    dice = random.Random(SEED)
+    async with running_system(folder, settings={"PLAZA_RESERVATION_SECONDS": "600"}) as system:
+        async with Market.open(system.command_url, system.query_url) as market:
+            seller = await market.seller()
+            products = [await seller.list_product(PRICE, UNITS) for _ in range(SKUS)]
+            members = [await market.member() for _ in range(buyers)]
+            shoppers = [
+                Shopper(member, products, random.Random(f"{SEED} {index}"))
+                for index, member in enumerate(members)
+            ]
+            await kill_while_buying(system, shoppers, purchases, victims, dice)
+            await settled(system, shoppers)
+            await check(system, products)
+        rows = msgspec.json.decode(await system.plaza("config", "--json"))
+        print(Counter(victims), books(rows).books()["totals"])
+
+
+async def settled(system: System, shoppers: list[Shopper]) -> None:
+    """Every checkout is final, and nothing is left to do for any."""
+    deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    while True:
+        events = await system.events()
+        started = {e["data"]["checkoutId"] for e in events if e["type"] == "checkout.started.v1"}
+        kinds = {"checkout.confirmed.v1", "checkout.rejected.v1", "checkout.cancelled.v1"}
+        ended = {e["data"]["checkoutId"] for e in events if e["type"] in kinds}
+        shown = {id_ for shopper in shoppers for id_ in shopper.checkouts}
+        assert shown <= started
+        if started == ended:
+            return
+        assert asyncio.get_running_loop().time() < deadline, started - ended
+        await asyncio.sleep(1.0)
+
+
+def books(rows: Any) -> StandIn:
+    (url,) = [row["value"] for row in rows if row["name"] == "PLAZA_ADYEN_BASE_URL"]
+    return StandIn(None, url)  # type: ignore[arg-type]
+
+
+async def check(system: System, products: list[str]) -> None:
+    """A few lines that share nothing with the product but the words of its events."""
+    # A capture that fails late is asked once more, after everything else is done.
+    await asyncio.sleep(5.0)
+    rows = msgspec.json.decode(await system.plaza("config", "--json"))
+    events = await system.events()
+    by_type: dict[str, list[Any]] = {}
+    for event in events:
+        by_type.setdefault(event["type"], []).append(event["data"])
+    confirmed = [data["checkoutId"] for data in by_type["checkout.confirmed.v1"]]
+    assert len(confirmed) == len(set(confirmed))
+    orders = Counter(data["orderId"] for data in by_type["order.confirmed.v1"])
+    assert set(orders.values()) == {1}
+    started = {data["checkoutId"]: data for data in by_type["checkout.started.v1"]}
+    check_money(books(rows).books()["payments"], [started[id_] for id_ in confirmed])
+    check_units(events, [started[id_] for id_ in confirmed], products)
+
+
+def check_money(payments: list[Any], confirmed: list[Any]) -> None:
+    """What the provider captured is what was confirmed, and no money is held and forgotten."""
+    captured: Counter[str] = Counter()
+    for payment in payments:
+        moved = [m for m in payment["movements"] if not m["failed"]]
+        taken = sum(m["value"] for m in moved if m["kind"] == "capture")
+        assert taken or payment["state"] != "authorised", f"{payment['reference']} is forgotten"
+        captured[payment["reference"]] += taken
+    assert +captured == {data["checkoutId"]: data["total"]["value"] for data in confirmed}
+
+
+def check_units(events: list[Any], confirmed: list[Any], products: list[str]) -> None:
+    """Never negative at any position; in the end nothing is held, and what is gone was bought."""
+    on_hand: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    for event in events:
+        data = event["data"]
+        if event["type"] == "stock.received.v1":
+            on_hand[data["productId"]] += data["quantity"]
+        elif event["type"] == "stock.reserved.v1":
+            held[data["productId"]] += data["quantity"]
+        elif event["type"].startswith("stock."):
+            held[data["productId"]] -= data["quantity"]
+            if event["type"] == "stock.reservation_committed.v1":
+                on_hand[data["productId"]] -= data["quantity"]
+        assert all(on_hand[product] >= held[product] for product in products)
+    assert not +held
+    lines = [line for data in confirmed for order in data["orders"] for line in order["lines"]]
+    for product in products:
+        bought = sum(line["quantity"] for line in lines if line["productId"] == product)
+        assert on_hand[product] == UNITS - bought
+
+
+@pytest.mark.timeout(600)
+async def test_killing_processes_while_members_buy(tmp_path: Path) -> None:
+    dice = random.Random(SEED)
+    victims = list(VICTIMS)
+    dice.shuffle(victims)
+    await survives(tmp_path, victims, buyers=12, purchases=12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_killing_processes_two_hundred_times(tmp_path: Path) -> None:
+    dice = random.Random(SEED + 1)
+    victims = dice.choices(VICTIMS[:-1], k=190) + ["everything"] * 10
+    dice.shuffle(victims)
+    await survives(tmp_path, victims, buyers=40, purchases=50)
