@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 from infra.adapters.connections import bounded, connect
 from infra.ports import PlaceLost
 
-LOCK = 7_881_702_245_169
+LOCK = 7_881_702_245_171
 LOCK_EVERY_SECONDS = 0.5
 STATEMENT_SECONDS = 10.0
 

@@ -400,7 +400,9 @@ async def until(ask: Any, seconds: float = PATIENCE_SECONDS) -> Any:
 async def caught_up(system: System) -> list[dict[str, Any]] | None:
     rows: list[dict[str, Any]] = json.loads(await system.plaza("projections", "list", "--json"))
     behind = any(row["lagEvents"] or row.get("consumerLag") for row in rows)
-    return None if behind or not rows else rows
+    # A worker that has just begun may not have made its tables yet.
+    begun = {"members", "graph", "posts", "engagement"} <= {row["name"] for row in rows}
+    return rows if begun and not behind else None
 
 
 async def started(system: System, name: str) -> bool:
