@@ -348,7 +348,8 @@ async def letters(
 
 
 def notifications(applied: Applied, touched: Mapping[str, set[Any]]) -> list[str]:
-    """What to tell as payloads that PostgreSQL takes; the first one carries every position."""
+    """What to tell as payloads that PostgreSQL takes. The last one carries the positions: who waits
+    for one must have been told before of everything up to it."""
     fields = ("posts", "members", "relations", "sessions", "products")
     ids = [(kind, one) for kind in fields for one in sorted(touched.get(kind, ()))]
     room = PAYLOAD_BYTES_MAX - len(encode(applied)) - 64
@@ -360,7 +361,10 @@ def notifications(applied: Applied, touched: Mapping[str, set[Any]]) -> list[str
         found: dict[str, list[Any]] = {kind: [] for kind in fields}
         for kind, one in ids[start : start + per_payload]:
             found[kind].append(one)
-        payloads.append(encode(msgspec.structs.replace(applied, **found)).decode())
+        is_last = start + per_payload >= len(ids)
+        positions = applied.positions if is_last else {}
+        told = msgspec.structs.replace(applied, positions=positions, **found)
+        payloads.append(encode(told).decode())
     return payloads
 
 
