@@ -26,6 +26,8 @@ async def follow(
     target: ProjectionRunner,
 ) -> None:
     """Hand frames over until cancelled. Raises `WorkerCrashed`."""
+    # Readers need the tables also as long as the log is empty and no frame comes.
+    await target.checkpoints()
     await have_topics(settings.kafka_bootstrap)
 
     async def apply(messages: Sequence[bytes]) -> None:
