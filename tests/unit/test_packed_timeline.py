@@ -137,7 +137,10 @@ def pairs(entries: tuple[Positions, Positions]) -> Pairs:
 def test_lists_are_merged_like_sets(seed: int) -> None:
     chance = random.Random(seed)
     entries = history(chance, 2000)
-    parts = [sorted(chance.sample(entries, chance.randrange(1, 700))) for _ in range(6)]
+    lists = chance.choice([2, 6, 30])
+    # From few entries, so that most of them are in several lists.
+    source = entries[: chance.choice([750, 850, 2000])]
+    parts = [sorted(chance.sample(source, chance.randrange(1, 700))) for _ in range(lists)]
     merged = merge([decode(encode_entries(part), 10**6) for part in parts])
     expected = sorted(set().union(*parts), reverse=True)[:TIMELINE_MAX]
     assert list(zip(*(each.tolist() for each in merged), strict=True)) == expected
