@@ -449,25 +449,31 @@ def captured(checkout: Checkout, psp_reference: str) -> list[Command]:
     call = capture_meant(psp_reference, checkout)
     if call is None or call.attempt == 1:
         return [done]
-    repeated = [RecordCaptureRepeated(order_id=order.order_id) for order in checkout.orders]
-    return [done, *repeated]
+    every = tuple(order.order_id for order in checkout.orders)
+    return [done, *(RecordCaptureRepeated(order_id=id_) for id_ in call.order_ids or every)]
 
 
 def capture_failed(
     checkout: Checkout, psp_reference: str, reason: str, looked: Mapping[str, Any]
 ) -> list[Command]:
-    failed = commands.RecordCaptureFailed(
-        checkout_id=checkout.checkout_id, psp_reference=psp_reference, reason=reason
-    )
+    def failed(live: tuple[str, ...] | None) -> Command:
+        return commands.RecordCaptureFailed(
+            checkout_id=checkout.checkout_id,
+            psp_reference=psp_reference,
+            reason=reason,
+            live=live,
+        )
+
     if checkout.phase != "confirmed":
-        return [failed]
+        return [failed(None)]
+    known = orders(checkout, looked)
     call = capture_meant(psp_reference, checkout)
-    final = call is not None and call.attempt >= CAPTURE_ATTEMPTS_MAX
-    reversed_ = [
-        RecordCaptureReversed(order_id=order.order_id, final=final) for order in checkout.orders
-    ]
-    found: list[Command] = [failed, *reversed_]
-    if final and not any(is_shipped(order) for order in orders(checkout, looked).values()):
+    last = call is not None and call.attempt >= CAPTURE_ATTEMPTS_MAX
+    live = tuple(id_ for id_, order in known.items() if order.status != "cancelled")
+    found = [failed(live)]
+    found += [RecordCaptureReversed(order_id=id_, final=last or id_ not in live) for id_ in known]
+    given_up = last or not live
+    if given_up and not any(is_shipped(order) for order in known.values()):
         # Nothing of it will be captured any more, so the authorised money is given free.
         psp = checkout.psp_reference
         found.append(commands.CancelPayment(checkout_id=checkout.checkout_id, psp_reference=psp))
@@ -582,7 +588,7 @@ def requested(checkout: Checkout, call: Call) -> PaymentRequest:
                 key=call.key,
                 reference=reference,
                 psp_reference=call.psp_reference,
-                amount=checkout.total,
+                amount=call.amount or checkout.total,
             )
         case "cancel":
             return Cancel(key=call.key, reference=reference, psp_reference=call.psp_reference)

@@ -3,7 +3,7 @@
 | the order has | what is done |
 | --- | --- |
 | units that came back | counted as stock again, once a reference |
-| a refund due | its key is stored, and the provider asked under it until it answers |
+| a refund due, and money taken | its key is stored, the provider asked until it answers |
 | a refund accepted | waits for the notification; long without one it counts as done |
 | a refund refused, or failed later | it stays failed, on the operator's list |
 """
@@ -60,7 +60,7 @@ def restock(order: Order) -> list[Command]:
 def refunds(order: Order, now: datetime) -> list[Command]:
     found: list[Command] = []
     for refund_id, refund in order.refunds.items():
-        if refund.status == "due":
+        if refund.status == "due" and order.captured.value > 0:
             found.append(AskRefund(order_id=order.order_id, refund_id=refund_id))
         elif refund.status == "accepted" and refund.retry_at and refund.retry_at <= now:
             psp = refund.psp_reference

@@ -82,7 +82,10 @@ class RecordCaptured(Command, frozen=True, kw_only=True):
 
 
 class RecordCaptureFailed(Command, frozen=True, kw_only=True):
+    """`live`: the orders that are still to be paid; None where that is all of them."""
+
     checkout_id: str
+    live: tuple[str, ...] | None = None
     psp_reference: str
     reason: str
 

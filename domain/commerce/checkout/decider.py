@@ -92,6 +92,8 @@ class Call(Struct, frozen=True, kw_only=True):
     key: str
     psp_reference: str = ""
     secrets: str = ""
+    amount: Money | None = None
+    order_ids: tuple[str, ...] = ()
     status: CallStatus = "asked"
     references: frozenset[str] = frozenset()
     tries: int = 0
@@ -379,8 +381,8 @@ def capture_failed(
         psp_reference=command.psp_reference,
         reason=command.reason,
     )
-    if call.attempt < CAPTURE_ATTEMPTS_MAX:
-        return [failed, ask(checkout, "capture", checkout.psp_reference)]
+    if call.attempt < CAPTURE_ATTEMPTS_MAX and command.live != ():
+        return [failed, ask_capture_again(checkout, command.live)]
     if checkout.phase == "confirmed":
         return [failed]
     return [
@@ -392,6 +394,16 @@ def capture_failed(
             outcome="rejected",
         ),
     ]
+
+
+def ask_capture_again(checkout: Checkout, live: tuple[str, ...] | None) -> events.ProviderAsked:
+    """What was cancelled in the meantime is not to be paid any more."""
+    asked = ask(checkout, "capture", checkout.psp_reference)
+    if live is None or len(live) == len(checkout.orders):
+        return asked
+    lines = [line for order in checkout.orders if order.order_id in live for line in order.lines]
+    amount = total(line.price * line.quantity for line in lines)
+    return replace(asked, amount=amount, order_ids=live)
 
 
 def confirmed(checkout: Checkout) -> list[CheckoutEvent]:
@@ -489,7 +501,7 @@ def evolve(checkout: Checkout, event: CheckoutEvent) -> Checkout:  # noqa: C901,
         case events.ItemsReserved():
             return replace(checkout, phase="authorise", reserved=True)
         case events.ProviderAsked():
-            return asked(checkout, event)
+            return with_call(checkout, event)
         case events.ProviderUnanswered():
             tries = checkout.calls[event.key].tries + 1
             return change_call(checkout, event.key, tries=tries, retry_at=event.retry_at)
@@ -550,13 +562,15 @@ def started(event: events.CheckoutStarted) -> Checkout:
     )
 
 
-def asked(checkout: Checkout, event: events.ProviderAsked) -> Checkout:
+def with_call(checkout: Checkout, event: events.ProviderAsked) -> Checkout:
     call = Call(
         step=event.step,
         attempt=event.attempt,
         key=event.key,
         psp_reference=event.psp_reference,
         secrets=event.secrets,
+        amount=event.amount,
+        order_ids=event.order_ids,
     )
     phase = "details" if event.step == "details" else checkout.phase
     return replace(checkout, calls={**checkout.calls, event.key: call}, phase=phase)

@@ -47,7 +47,8 @@ class ProviderAsked(Event, frozen=True, kw_only=True, tag="checkout.provider_ask
     """Stored before the call goes out. A call is repeated under its key until it is answered.
 
     `psp_reference` is the payment that is captured or cancelled; empty for the others. `secrets`
-    names what the vault keeps for the call.
+    names what the vault keeps for the call. A capture of less than the whole names its `amount`
+    and the orders that it is for.
     """
 
     ordered_by: ClassVar[str] = "checkout_id"
@@ -57,6 +58,8 @@ class ProviderAsked(Event, frozen=True, kw_only=True, tag="checkout.provider_ask
     key: str
     psp_reference: str = ""
     secrets: str = ""
+    amount: Money | None = None
+    order_ids: tuple[str, ...] = ()
 
 
 class ProviderUnanswered(Event, frozen=True, kw_only=True, tag="checkout.provider_unanswered.v1"):

@@ -289,7 +289,7 @@ def capture_repeated(order: Order) -> list[OrderEvent]:
 
 def ask_refund(command: commands.AskRefund, order: Order) -> list[OrderEvent]:
     refund = order.refunds.get(command.refund_id)
-    if refund is None or refund.status != "due":
+    if refund is None or refund.status != "due" or order.captured.value == 0:
         return []
     return [
         events.RefundAsked(
@@ -410,7 +410,7 @@ def evolve(order: Order, event: OrderEvent) -> Order:  # noqa: C901, PLR0911, PL
             due = {k: v for k, v in order.restock_due.items() if k != event.reference}
             return replace(order, restock_due=due)
         case events.CaptureReversed():
-            return replace(order, captured=order.total.nothing, capture_failed=event.final)
+            return untaken(order, final=event.final)
         case events.CaptureRepeated():
             again = replace(order, captured=event.captured, capture_failed=False)
             return with_refund(again, REFUND_OF_CANCEL, event.refund)
@@ -469,6 +469,16 @@ def took_back(order: Order, event: events.ItemsReturned) -> Order:
         returned=returned,
         restock_due={**order.restock_due, f"{order.order_id}:{event.return_id}": event.items},
     )
+
+
+def untaken(order: Order, *, final: bool) -> Order:
+    """Nothing goes back of what was never taken; what was asked already may have, and what is due
+    for returned units waits for the money to be taken again."""
+    refunds = order.refunds
+    if order.status == "cancelled":
+        refunds = {id_: refund for id_, refund in refunds.items() if refund.status != "due"}
+    nothing = order.total.nothing
+    return replace(order, captured=nothing, capture_failed=final, refunds=refunds)
 
 
 def with_refund(order: Order, refund_id: str, amount: Money | None) -> Order:
