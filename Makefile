@@ -34,7 +34,7 @@ check: install-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PYTEST) -q -m 'not full and not slow' tests/unit tests/contract tests/architecture
+	$(PYTEST) -q -n 2 -m 'not full and not slow' tests/unit tests/contract tests/architecture
 
 test: install-dev
 	$(PYTEST) $(ARGS)
