@@ -1,10 +1,15 @@
 """The query service over real read tables: what members see, page by page."""
 
+import asyncio
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from infra.servers.postgres import start_postgres
 from tests.asking import Asking
 from tests.square import Square
 
@@ -297,3 +302,37 @@ async def test_explain_names_the_way_in_and_what_keeps_a_post_out(
     assert (await explain(first))[1] == ["muted", "not_followed"]
     unknown = await asking.raw("/api/feed/explain/0000000000000", bob)
     assert unknown.status_code == 404
+
+
+async def test_a_database_that_dies_is_a_503_until_it_is_back() -> None:
+    # Not under pytest's folder, which PostgreSQL's own user may not enter.
+    with tempfile.TemporaryDirectory() as folder:
+        server, url = start_postgres(Path(folder))
+        square = await Square.open(url)
+        ann = await square.member("ann")
+        post = await square.post(ann)
+        await square.apply()
+        try:
+            async with Asking.open(square) as asking:
+                await asking.get(f"/api/posts/{post}", ann)
+                # Projections do not wait for the disk: give it the moment that it takes.
+                await asyncio.sleep(1)
+                server.kill()
+                for path in (f"/api/posts/{post}", "/api/feed", f"/api/users/{ann}"):
+                    answer = await asking.raw(path, ann)
+                    if answer.status_code == 200:
+                        # What it keeps is shown for the moment until the loss is noticed.
+                        await asyncio.sleep(1)
+                        answer = await asking.raw(path, ann)
+                    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+                answer = await asking.http.get("/health/ready")
+                assert answer.status_code == 503
+                server, _ = start_postgres(Path(folder), urlsplit(url).port)
+                async with asyncio.timeout(20):
+                    while (await asking.http.get("/health/ready")).status_code != 200:  # noqa: ASYNC110
+                        await asyncio.sleep(0.1)
+                assert (await asking.raw(f"/api/posts/{post}", ann)).status_code == 200
+                assert await asking.feed(ann) == [post]
+        finally:
+            await square.close()
+            server.stop()
