@@ -23,7 +23,8 @@ POST = "post.published.v1"
 def test_what_is_written_down_is_what_there_is() -> None:
     found = {file.stem: file.read_bytes() for file in WRITTEN.glob("*.json")}
     expected = {tag: written(schema) for tag, schema in SCHEMAS.items()}
-    assert found == expected, "python -m tests.contract.record_schemas writes them"
+    differing = [tag for tag in found | expected if found.get(tag) != expected.get(tag)]
+    assert not differing, "python -m tests.contract.record_schemas writes them"
 
 
 class NoKeys:
