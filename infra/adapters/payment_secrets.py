@@ -1,8 +1,10 @@
 """`infra.payments.PaymentSecrets` on `vault.payment_secrets`, sealed under a services' secret."""
 
+import asyncio
 import secrets as randomness
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -21,12 +23,47 @@ PUT = """
     INSERT INTO vault.payment_secrets (checkout_id, name, sealed) VALUES (%s, %s, %s)
     ON CONFLICT (checkout_id, name) DO UPDATE SET sealed = excluded.sealed, stored_at = now()
 """
-GET = "SELECT sealed FROM vault.payment_secrets WHERE checkout_id = %s AND name = %s"
-FORGET = "DELETE FROM vault.payment_secrets WHERE checkout_id = %s"
+GET = """
+    SELECT checkout_id, name, sealed FROM vault.payment_secrets
+    WHERE (checkout_id, name) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+"""
+FORGET = "DELETE FROM vault.payment_secrets WHERE checkout_id = ANY(%s)"
 FORGET_OLDER = "DELETE FROM vault.payment_secrets WHERE stored_at < %s"
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Details).decode
+
+
+class Together(Generic[K, V]):
+    """Joins what many ask for at one moment into one statement."""
+
+    def __init__(self, ask_all: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
+        self._ask_all = ask_all
+        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def ask(self, key: K) -> V | None:
+        future = self._waiting.get(key)
+        if future is None:
+            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(future)
+
+    async def _ask(self) -> None:
+        while self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            try:
+                found = await self._ask_all(list(waiting))
+            except Exception as error:
+                for future in waiting.values():
+                    future.set_exception(error)
+            else:
+                for key, future in waiting.items():
+                    future.set_result(found.get(key))
 
 
 class PostgresPaymentSecrets:
@@ -34,6 +71,8 @@ class PostgresPaymentSecrets:
         """`key` has 32 bytes and is the same in every process."""
         self._pool = Pool(postgres_url, "plaza-payment-secrets", CONNECTIONS_MAX, {})
         self._cipher = AESGCM(key)
+        self._gets = Together(self._get_all)
+        self._forgets = Together(self._forget_all)
 
     @classmethod
     async def connect(cls, postgres_url: str, key: bytes) -> Self:
@@ -50,18 +89,25 @@ class PostgresPaymentSecrets:
         await self._pool.rows(PUT, [checkout_id, name, sealed])
 
     async def get(self, checkout_id: str, name: str) -> Details | None:
-        rows = await self._pool.rows(GET, [checkout_id, name])
-        if not rows:
+        sealed = await self._gets.ask((checkout_id, name))
+        if sealed is None:
             return None
-        sealed = bytes(rows[0][0])
         nonce, text = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
             return _decode(self._cipher.decrypt(nonce, text, place(checkout_id, name)))
         except InvalidTag:
             return None  # Sealed under a secret that was lost: nobody can read it.
 
+    async def _get_all(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], bytes]:
+        rows = await self._pool.rows(GET, [[id_ for id_, _ in keys], [name for _, name in keys]])
+        return {(checkout_id, name): bytes(sealed) for checkout_id, name, sealed in rows}
+
     async def forget(self, checkout_id: str) -> None:
-        await self._pool.rows(FORGET, [checkout_id])
+        await self._forgets.ask(checkout_id)
+
+    async def _forget_all(self, checkout_ids: Sequence[str]) -> Mapping[str, None]:
+        await self._pool.rows(FORGET, [list(checkout_ids)])
+        return {}
 
     async def forget_older(self, before: datetime) -> None:
         await self._pool.rows(FORGET_OLDER, [before])

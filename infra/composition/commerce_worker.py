@@ -24,12 +24,12 @@ from infra.commerce_reads import WorkRow
 from infra.composition.settings import Settings
 from infra.composition.tasks import COMMERCE_PROCESSES
 from infra.payments import Payments, PaymentSecrets
-from infra.ports import EventLog, Keyring, LogUnavailable, Parked, Progress, Settled
-from infra.runtime.appliers import ApplierMetrics, Appliers
+from infra.ports import EventLog, Frame, Keyring, LogUnavailable, Parked, Progress, Settled
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.execute import Executor
 from infra.runtime.frames import LogLines
 from infra.runtime.holds import Waiting
+from infra.runtime.paced import Paced
 from infra.runtime.react import ProcessRunner
 from infra.runtime.sagas import Sagas
 from processes import checkout, reservation_timer, returns
@@ -37,6 +37,8 @@ from processes.reservation_timer import Hold
 
 LEASE = "buying"
 PAUSE_SECONDS = 1.0
+PAUSE_OF_READS_SECONDS = 0.005
+FACTS_SECONDS = 600.0
 RETURN_URL = "https://localhost/"
 HELD = frozenset(reservation_timer.Handled.__args__)
 
@@ -113,28 +115,46 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def run_processes(
-    settings: Settings, names: Collection[str], metrics: ApplierMetrics
-) -> None:
+async def run_processes(settings: Settings, names: Collection[str]) -> None:
     """Run these processes until cancelled, whenever no other worker does."""
     while True:
         try:
             async with lease(settings.postgres_url, LEASE) as held, asyncio.TaskGroup() as group:
                 group.create_task(held.watch())
-                group.create_task(buy(settings, names, metrics))
+                group.create_task(buy(settings, names))
         except* (LeaseLost, LogUnavailable) as lost:
             log.warning("buying.paused", errors=[str(error) for error in lost.exceptions])
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def buy(settings: Settings, names: Collection[str], metrics: ApplierMetrics) -> None:
+async def buy(settings: Settings, names: Collection[str]) -> None:
     async with opened(settings, names) as (buying, runners, source):
         log.info("buying.runs", processes=sorted(names))
-        follower = EmbeddedRunner(source, Appliers(runners, metrics), COMMERCE_PARTITIONS)
+        follower = follower_of(source, runners)
         async with asyncio.TaskGroup() as group:
             group.create_task(buying.sagas.run())
             group.create_task(buying.holds.run())
             group.create_task(follower.run())
+
+
+class Together:
+    """`infra.ports.ProjectionRunner`: every process is handed every frame."""
+
+    def __init__(self, runners: Sequence[ProcessRunner]) -> None:
+        self._runners = runners
+
+    async def checkpoints(self) -> Mapping[int, int]:
+        found = [await runner.checkpoints() for runner in self._runners]
+        return {part: min(one[part] for one in found) for part in COMMERCE_PARTITIONS}
+
+    async def apply(self, frames: Sequence[Frame]) -> None:
+        for runner in self._runners:
+            await runner.apply(frames)
+
+
+def follower_of(source: LogLines, runners: Sequence[ProcessRunner]) -> EmbeddedRunner:
+    paced = Paced(source, PAUSE_OF_READS_SECONDS)
+    return EmbeddedRunner(paced, Together(runners), COMMERCE_PARTITIONS)
 
 
 @contextlib.asynccontextmanager
@@ -176,7 +196,9 @@ async def opened(
 
 
 def executor(source: EventLog, keyring: Keyring) -> Executor:
-    return Executor(source, keyring, DECIDERS, utc_now)
+    """Of all that writes to the streams of sagas and shelves this is the one that does: what it
+    remembers is believed for long, and proven by the append."""
+    return Executor(source, keyring, DECIDERS, utc_now, facts_seconds_max=FACTS_SECONDS)
 
 
 def provider(settings: Settings) -> AdyenPayments:

@@ -29,6 +29,7 @@ from infra.runtime.appliers import ApplierMetrics, Appliers
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.execute import Executor
 from infra.runtime.fanout import Limits, TimelineFanout
+from infra.runtime.paced import Paced
 from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
@@ -40,6 +41,7 @@ from projections import COMMERCE, SOCIAL
 from projections.home_timeline import effect_of
 
 REDIS_WAIT_SECONDS = 2.0
+COMMERCE_PAUSE_SECONDS = 0.025
 
 
 async def serve(
@@ -67,7 +69,7 @@ async def follow(
         if commerce.projections:
             group.create_task(follow_commerce(settings, commerce.projections, metrics))
         if commerce.processes:
-            group.create_task(commerce_worker.run_processes(settings, commerce.processes, metrics))
+            group.create_task(commerce_worker.run_processes(settings, commerce.processes))
 
 
 async def follow_social(settings: Settings, tasks: Tasks, metrics: ApplierMetrics) -> None:
@@ -92,7 +94,8 @@ async def follow_commerce(
         await renew(settings, kept, log)
         applier = await tables(settings, kept, log, stack)
         appliers = Appliers([Sparse(applier)], metrics)
-        await EmbeddedRunner(log, appliers, COMMERCE_PARTITIONS).run()
+        paced = Paced(log, COMMERCE_PAUSE_SECONDS)
+        await EmbeddedRunner(paced, appliers, COMMERCE_PARTITIONS).run()
 
 
 @contextlib.asynccontextmanager

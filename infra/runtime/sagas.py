@@ -110,6 +110,7 @@ class Sagas:
     ) -> None:
         self._sagas = {saga.name: saga for saga in sagas}
         self._executor = executor
+        self.execute = executor.execute
         self._payments = payments
         self._secrets = secrets
         self._clock = clock

@@ -1,0 +1,25 @@
+"""Completed checkouts a second over many SKUs, from the HTTP command to the confirmation, with
+payments answered in the worker's own process."""
+
+import uvloop
+
+from tests.benchmarks.buying_world import shop, three_transactions
+from tests.benchmarks.harness import Result, interleaved
+
+NAME = "checkout"
+TARGET = 0.3
+BUYERS = 600
+SKUS = 200
+
+
+def run(rounds: int) -> Result:
+    with shop(BUYERS, SKUS, at_once=True) as (shoppers, url):
+        uvloop.run(shoppers.buy())  # Warms up: each session's first request asks the log about it.
+        return interleaved(
+            NAME,
+            unit="checkouts/s",
+            target=TARGET,
+            rounds=rounds,
+            measure=lambda: uvloop.run(shoppers.buy()),
+            probe=lambda: three_transactions(url),
+        )
