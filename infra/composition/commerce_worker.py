@@ -24,21 +24,20 @@ from infra.commerce_reads import WorkRow
 from infra.composition.settings import Settings
 from infra.composition.tasks import COMMERCE_PROCESSES
 from infra.payments import Payments, PaymentSecrets
-from infra.ports import EventLog, Frame, Keyring, LogUnavailable, Parked, Progress, Settled
+from infra.ports import Frame, LogUnavailable, Parked, Progress, Settled
 from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.execute import Executor
 from infra.runtime.frames import LogLines
 from infra.runtime.holds import Waiting
 from infra.runtime.paced import Paced
 from infra.runtime.react import ProcessRunner
-from infra.runtime.sagas import Sagas
+from infra.runtime.sagas import Executing, Sagas
+from infra.runtime.single_writer import SingleWriter
 from processes import checkout, reservation_timer, returns
 from processes.reservation_timer import Hold
 
 LEASE = "buying"
 PAUSE_SECONDS = 1.0
 PAUSE_OF_READS_SECONDS = 0.005
-FACTS_SECONDS = 600.0
 RETURN_URL = "https://localhost/"
 HELD = frozenset(reservation_timer.Handled.__args__)
 
@@ -50,7 +49,7 @@ class Buying:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: Executing,
         payments: Payments,
         secrets: PaymentSecrets,
         names: Collection[str] = COMMERCE_PROCESSES,
@@ -185,7 +184,7 @@ async def opened(
             adyen = provider(settings)
             stack.callback(adyen.close)
             payments = adyen
-        buying = Buying(executor(source, keyring), payments, secrets, names)
+        buying = Buying(SingleWriter(source, keyring, DECIDERS, utc_now), payments, secrets, names)
         rows, known = await work.rows()
         if resume:
             buying.resume(rows)
@@ -193,12 +192,6 @@ async def opened(
         for runner in runners:
             stack.push_async_callback(runner.close)
         yield buying, runners, source
-
-
-def executor(source: EventLog, keyring: Keyring) -> Executor:
-    """Of all that writes to the streams of sagas and shelves this is the one that does: what it
-    remembers is believed for long, and proven by the append."""
-    return Executor(source, keyring, DECIDERS, utc_now, facts_seconds_max=FACTS_SECONDS)
 
 
 def provider(settings: Settings) -> AdyenPayments:

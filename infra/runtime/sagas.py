@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from msgspec.structs import replace
@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from domain.commerce.checkout.rejections import StepPassed
 from domain.commerce.order.rejections import OrderMovedOn
 from domain.commerce.stock.rejections import OutOfStock, ReservationNotHeld
+from domain.shared.message import Command
 from domain.shared.rejection import Rejection
 from infra.codec import COMMERCE_PARTITIONS
 from infra.payments import Authorise, Payments, PaymentSecrets, SubmitDetails, Unanswered
 from infra.ports import Clock, LogUnavailable, Recorded, StreamMoved
-from infra.runtime.execute import Context, Executor, State
+from infra.runtime.execute import UNEXPLAINED, Context, Outcome, State
 from infra.runtime.react import Process
 from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
 
@@ -31,6 +32,14 @@ LOOK_SECONDS = 1.0
 RETRY_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
+
+
+class Executing(Protocol):
+    """`Executor`, or `SingleWriter`."""
+
+    async def execute(self, *commands: Command, context: Context = UNEXPLAINED) -> Outcome: ...
+
+    async def state(self, stream: str, *, fresh: bool = False) -> State: ...
 
 
 class Timers:
@@ -103,7 +112,7 @@ class Sagas:
     def __init__(
         self,
         sagas: Iterable[Saga[Any]],
-        executor: Executor,
+        executor: "Executing",
         payments: Payments,
         secrets: PaymentSecrets,
         clock: Clock,

@@ -43,6 +43,7 @@ from infra.ports import LogUnavailable, Recorded, StoredAnswer
 from infra.runtime.execute import Executor
 from infra.runtime.react import Process
 from infra.runtime.sagas import Sagas
+from infra.runtime.single_writer import SingleWriter
 from processes import checkout, returns
 from tests.contract.provider import (
     ACCOUNT,
@@ -236,9 +237,8 @@ class Till:
             await self._end()
 
     def _start(self) -> None:
-        sagas = Sagas(
-            [checkout.SAGA, returns.SAGA], self.executor(), self.payments, self.secrets, utc_now
-        )
+        writer = SingleWriter(self.log, self.keyring, DECIDERS, utc_now)
+        sagas = Sagas([checkout.SAGA, returns.SAGA], writer, self.payments, self.secrets, utc_now)
         self._run(sagas.run())
         self._run(self._follow(sagas.processes()))
         self._run(self._deliver())
