@@ -1,11 +1,13 @@
 """`plaza bench`: measure, each figure beside its probe in the same run, on servers of its own."""
 
 import argparse
+import contextlib
 import importlib
 import math
+import os
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +27,20 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="name them, and what they measure")
 
 
+@contextlib.contextmanager
+def printing_aside() -> Iterator[None]:
+    """Send what a benchmark and its processes print to standard error: ours is a document."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def run(context: Context) -> int:
     arguments = context.arguments
     if arguments.rounds < 1:
@@ -39,7 +55,8 @@ def run(context: Context) -> int:
     for name in arguments.names or found:
         sys.stderr.write(f"{name} …\n")
         try:
-            results = found[name].run(arguments.rounds)
+            with printing_aside():
+                results = found[name].run(arguments.rounds)
         except Exception as problem:
             # One that cannot run here must not keep the others from it.
             failed = True
