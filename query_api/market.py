@@ -30,7 +30,7 @@ CARDS_SECONDS = 1.0
 PRODUCTS_SECONDS = 0.5
 IMPATIENT_SECONDS = 10.0
 _decode = msgspec.json.Decoder(dict).decode
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -42,7 +42,7 @@ class Product:
 
     def __init__(self, row: ProductRow) -> None:
         self.row = row
-        self.json = _encode(product_page(row))
+        self.json = encode(product_page(row))
         price = money(row.currency, row.price)
         self.card = ProductCard(id_text(row.product_id), row.title, price, units(row))
 
@@ -77,6 +77,7 @@ class Products:
     def __init__(self, reads: CommerceReads, products_max: int = PRODUCTS_MAX) -> None:
         self._reads = reads
         self._known: Generations[int, Product] = Generations(products_max)
+        self._numbers: Generations[str, int] = Generations(products_max)
         self._fetching: set[Fetch] = set()
         self._keeping = False
 
@@ -101,8 +102,10 @@ class Products:
         for fetch in self._fetching:
             fetch.spoiled = True
 
-    def known(self, number: int) -> Product | None:
-        return self._known.get(number)
+    def named(self, product_id: str) -> Product | None:
+        """A product by its id as text, if it is kept."""
+        number = self._numbers.get(product_id)
+        return None if number is None else self._known.get(number)
 
     async def get(self, numbers: Collection[int]) -> Mapping[int, Product]:
         """Those of these products that there are. Raises `ReadsUnavailable`."""
@@ -120,6 +123,7 @@ class Products:
             product = found[row.product_id] = Product(row)
             if self._keeping and not fetch.spoiled and row.product_id not in fetch.changed:
                 self._known.put(row.product_id, product)
+                self._numbers.put(product.card.product_id, row.product_id)
         return found
 
     async def cards(self, product_ids: Collection[str]) -> Mapping[str, ProductCard]:
@@ -278,4 +282,4 @@ def id_in_path(request: Request, name: str, what: str) -> int:
 
 
 def answer(page: object) -> Response:
-    return Response(_encode(page), media_type="application/json")
+    return Response(encode(page), media_type="application/json")

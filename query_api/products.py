@@ -2,21 +2,27 @@
 
 from collections.abc import Mapping
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from infra.commerce_reads import ProductFilter
+from infra.http.consistency import HEADER as POSITION_HEADER
+from infra.http.entrance import HEADERS_KEY
 from infra.http.lists import limit_of
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import invalid_parameter, not_found
 from infra.ports import OPEN
 from query_api.commerce_shapes import ProductList, ProductPage
-from query_api.market import Market, answer, id_in_path, number_of, product_page
+from query_api.market import Market, answer, encode, number_of, product_page
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
 from query_api.walk import Walk
 
 TAG = "Products"
+PATH = "/api/products"
+JSON = (b"content-type", b"application/json")
 DIGITS_MAX = 15
 FILTERS = (
     Parameter("category", str, "Only products of exactly this category."),
@@ -27,35 +33,62 @@ FILTERS = (
 )
 
 
-def routes(market: Market) -> list[Route]:
-    @described(
-        Operation(
-            summary="A product",
-            tag=TAG,
-            answers={200: ProductPage},
-            parameters=[
-                Parameter("product_id", str, "The product's id.", where="path"),
-                AS_OF,
-                LOG_POSITION,
-            ],
-            refusals=(401, 404, 422, 503),
-            login="optional",
-        )
+class ProductEndpoint:
+    """`GET /api/products/{product_id}`, an ASGI application."""
+
+    operation = Operation(
+        summary="A product",
+        tag=TAG,
+        answers={200: ProductPage},
+        parameters=[
+            Parameter("product_id", str, "The product's id.", where="path"),
+            AS_OF,
+            LOG_POSITION,
+        ],
+        refusals=(401, 404, 422, 503),
+        login="optional",
     )
-    async def product(request: Request) -> Response:
-        await market.anybody(request.scope["headers"])
-        number = id_in_path(request, "product_id", "product")
-        at = await market.as_of(request.query_params)
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._known = market.products.named
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        headers, name = scope[HEADERS_KEY], scope["path_params"]["product_id"]
+        found = None
+        # Who asks with neither a session, a position nor a moment is answered from what is kept.
+        if not scope["query_string"] and POSITION_HEADER not in headers:
+            self._market.authenticator.identify(headers.get(b"authorization"))
+            found = self._known(name)
+        body = found.json if found is not None else await self._look(scope, name)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [JSON, (b"content-length", b"%d" % len(body))],
+            }
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    async def _look(self, scope: Scope, name: str) -> bytes:
+        market = self._market
+        await market.anybody(scope["headers"])
+        number = number_of(name)
+        if number is None:
+            raise not_found("product")
+        at = await market.as_of(QueryParams(scope["query_string"]))
         if at is not None:
             rows = await market.reads.products([number], at)
             if not rows:
                 raise not_found("product")
-            return answer(product_page(rows[0]))
-        found = market.products.known(number) or (await market.products.get([number])).get(number)
+            return encode(product_page(rows[0]))
+        found = (await market.products.get([number])).get(number)
         if found is None:
             raise not_found("product")
-        return Response(found.json, media_type="application/json")
+        return found.json
 
+
+def routes(market: Market, product: ProductEndpoint) -> list[Route]:
     @described(
         Operation(
             summary="Products for sale, newest first",
@@ -86,8 +119,8 @@ def routes(market: Market) -> list[Route]:
         return answer(page)
 
     return [
-        Route("/api/products", products),
-        Route("/api/products/{product_id}", product),
+        Route(PATH, products),
+        Route(f"{PATH}/{{product_id}}", product, methods=["GET"]),
     ]
 
 

@@ -11,6 +11,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring, secret
@@ -161,9 +162,12 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         *users.routes(context),
     ]
     lives = [live]
+    hot_below: dict[tuple[str, str], tuple[ASGIApp, str]] = {}
     if catalogue is not None and sold_up_to is not None:
         market, market_live = sold(resources, catalogue, sold_up_to, context)
-        routes += market_routes(market)
+        product = products.ProductEndpoint(market)
+        routes += market_routes(market, product)
+        hot_below["GET", products.PATH] = (product, "product_id")
         lives.append(market_live)
     firehose = None
     if resources.log is not None:
@@ -178,6 +182,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         log=structlog.get_logger("query_api"),
         origins=Origins(origins),
         hot={("GET", FEED): feed},
+        hot_below=hot_below,
     )
     return Service(app, lives, firehose)
 
@@ -207,9 +212,9 @@ def sold(
     return market, live
 
 
-def market_routes(market: Market) -> list[Route]:
+def market_routes(market: Market, product: products.ProductEndpoint) -> list[Route]:
     return [
-        *products.routes(market),
+        *products.routes(market, product),
         *cart.routes(market),
         *checkouts.routes(market),
         *orders.routes(market),

@@ -53,12 +53,13 @@ class Origins:
 class Entrance:
     """A whole service as one ASGI application: all its routes, and what they have in common.
 
-    `hot` names the endpoints, by method and path, that are found without Starlette's routing; they
-    are among the routes too. Whatever an endpoint raises is answered here as a problem document;
-    what nobody foresaw is logged with its trace and answered as a 500.
+    `hot` names the endpoints, by method and path, that are found without Starlette's routing; in
+    `hot_below` the path's last part is a parameter, which is named too. They are among the routes.
+    Whatever an endpoint raises is answered here as a problem document; what nobody foresaw is
+    logged with its trace and answered as a 500.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         routes: Sequence[BaseRoute],
         *,
@@ -66,9 +67,11 @@ class Entrance:
         log: structlog.typing.FilteringBoundLogger,
         origins: Origins,
         hot: Mapping[tuple[str, str], ASGIApp] | None = None,
+        hot_below: Mapping[tuple[str, str], tuple[ASGIApp, str]] | None = None,
     ) -> None:
         self._router = Router(routes, redirect_slashes=False)
         self._hot = dict(hot or {})
+        self._hot_below = dict(hot_below or {})
         self._names = {id(r.endpoint): r.path for r in routes if isinstance(r, Route)}
         self._metrics = metrics
         self._log = log
@@ -115,6 +118,13 @@ class Entrance:
         if hot is not None:
             scope["endpoint"] = hot
             return hot
+        if self._hot_below:
+            above, _, name = scope["path"].rpartition("/")
+            below = self._hot_below.get((scope["method"], above))
+            if below is not None and name:
+                scope["endpoint"], parameter = below
+                scope["path_params"] = {parameter: name}
+                return below[0]
         if is_preflight(scope):
             return preflight
         # With an application in the scope, Starlette raises where nothing matches; else it answers
