@@ -21,6 +21,7 @@ LINES_MAX = 10_000
 FRAME_LINES_MAX = 500
 FRAME_BYTES_MAX = 500_000
 WATERMARK_SECONDS = 0.1
+GATHER_SECONDS = 0.02
 IDLE_WAIT_SECONDS = 1.0
 BACKOFF_SECONDS, BACKOFF_SECONDS_MAX = 0.1, 2.0
 BACKOFF_RESET_SECONDS = 30.0
@@ -85,7 +86,7 @@ class Relay:
             frames = framer.frames(lines, FRAME_LINES_MAX, FRAME_BYTES_MAX)
             position = lines[-1].position if lines else position
             caught_up = len(lines) < LINES_MAX
-            if caught_up or time.monotonic() - marked_at > WATERMARK_SECONDS:
+            if time.monotonic() - marked_at > WATERMARK_SECONDS:
                 frames += framer.watermarks(position)
                 marked_at = time.monotonic()
             for frame in frames:
@@ -95,4 +96,7 @@ class Relay:
                 await place.save(position, framer.links)
                 self.sent(len(lines), position)
             if caught_up:
-                await self.lines.wait(position, IDLE_WAIT_SECONDS)
+                # What comes in the meantime travels in frames of several events.
+                await asyncio.sleep(GATHER_SECONDS if lines else 0)
+                behind = min(framer.links.values()) < position
+                await self.lines.wait(position, WATERMARK_SECONDS if behind else IDLE_WAIT_SECONDS)
