@@ -6,8 +6,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from starlette.routing import Route
 
-from command_api.endpoint import Asked, Desk, Endpoint, IdText, Plan
+from command_api.endpoint import Asked, Desk, IdText, Plan
 from command_api.market import known_product
+from command_api.whole_numbers import WholeNumbers
 from domain.commerce.cart.commands import PutCartItem, RemoveCartItem
 from domain.commerce.cart.decider import QUANTITY_MAX
 from domain.commerce.cart.events import CartItem
@@ -71,6 +72,6 @@ def routes(desk: Desk) -> list[Route]:
         refusals=(404,),
     )
     return [
-        Endpoint(desk, "PUT", ITEM, put, operation=putting).route(),
-        Endpoint(desk, "DELETE", ITEM, remove, operation=removing).route(),
+        WholeNumbers(desk, "PUT", ITEM, put, operation=putting).route(),
+        WholeNumbers(desk, "DELETE", ITEM, remove, operation=removing).route(),
     ]

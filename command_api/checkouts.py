@@ -5,6 +5,7 @@ Card data in clear is refused before anything else looks at a body, and is never
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from command_api.endpoint import Asked, Desk, Endpoint, Plan
+from command_api.endpoint import KEY, Asked, Desk, Endpoint, Handle, Plan
 from command_api.market import Market
 from command_api.texts import WITHOUT_NUL, HttpsUrl
 from domain.commerce.cart.commands import CheckOutCart
@@ -123,6 +124,12 @@ class CardSafe(Endpoint):
 
 class KeyedCardSafe(CardSafe):
     key_required = True
+
+    def __init__(self, desk: Desk, method: str, path: str, handle: Handle, **more: Any) -> None:
+        super().__init__(desk, method, path, handle, **more)
+        others = [one for one in self.operation.parameters if one.name != KEY.name]
+        required = replace(KEY, required=True)
+        self.operation = replace(self.operation, parameters=(*others, required))
 
 
 def refuse_card_data(raw: bytes) -> None:

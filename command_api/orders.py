@@ -6,9 +6,10 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from starlette.routing import Route
 
-from command_api.endpoint import Asked, Desk, Endpoint, Handle, IdText, Plan
+from command_api.endpoint import Asked, Desk, Handle, IdText, Plan
 from command_api.market import Market
 from command_api.texts import WITHOUT_NUL
+from command_api.whole_numbers import WholeNumbers
 from domain.commerce.cart.decider import LINES_MAX
 from domain.commerce.cart.decider import QUANTITY_MAX as CART_QUANTITY_MAX
 from domain.commerce.order.commands import CancelOrder, DeliverOrder, ReturnItems, ShipOrder
@@ -123,7 +124,7 @@ def endpoint(  # noqa: PLR0913
         answers=answers,
         refusals=(403, 404),
     )
-    return Endpoint(desk, "POST", f"{ONE}/{what}", handle, operation=operation).route()
+    return WholeNumbers(desk, "POST", f"{ONE}/{what}", handle, operation=operation).route()
 
 
 def returned(items: Sequence[Item]) -> tuple[ReturnedItem, ...]:

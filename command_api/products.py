@@ -9,6 +9,7 @@ from starlette.routing import Route
 from command_api.endpoint import Asked, Desk, Endpoint, Plan
 from command_api.market import Market, Price, known_product, shop_of
 from command_api.texts import WITHOUT_NUL, HttpsUrl
+from command_api.whole_numbers import WholeNumbers
 from domain.commerce.product.commands import ChangeProduct, ListProduct
 from domain.commerce.product.events import Attribute
 from domain.commerce.product.rejections import NotTheSeller
@@ -121,7 +122,7 @@ def listing(desk: Desk, market: Market) -> Endpoint:
         answer_example={"productId": "0d1kq3h8o2c7a"},
         refusals=(403,),
     )
-    return Endpoint(desk, "POST", PATH, list_product, operation=operation)
+    return WholeNumbers(desk, "POST", PATH, list_product, operation=operation)
 
 
 def changing(desk: Desk) -> Endpoint:
@@ -149,7 +150,7 @@ def changing(desk: Desk) -> Endpoint:
         answers={200: Listed},
         refusals=(403, 404),
     )
-    return Endpoint(desk, "PATCH", ONE, change, operation=operation)
+    return WholeNumbers(desk, "PATCH", ONE, change, operation=operation)
 
 
 def receiving(desk: Desk) -> Endpoint:
@@ -180,7 +181,7 @@ def receiving(desk: Desk) -> Endpoint:
         answers={200: OnHand},
         refusals=(403, 404),
     )
-    return Endpoint(desk, "POST", f"{ONE}/stock", receive, operation=operation)
+    return WholeNumbers(desk, "POST", f"{ONE}/stock", receive, operation=operation)
 
 
 def on_hand(before: StockItem, recorded: Sequence[Recorded]) -> OnHand:

@@ -1,5 +1,8 @@
 """What the payment provider tells us: stored, then acknowledged; what follows comes later."""
 
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -19,6 +22,16 @@ ACCEPTED = b"[accepted]"
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(ACCEPTED))]
 
 
+class Wrapper(Struct):
+    notification_request_item: dict[str, Any] = field(name="NotificationRequestItem")
+
+
+class Envelope(Struct, rename="camel"):
+    """As the provider documents it. What is signed is checked on the items as they came."""
+
+    notification_items: Annotated[list[Wrapper], Meta(min_length=1, max_length=1000)]
+
+
 class Webhook:
     """An ASGI application. All items of an envelope are stored, or none."""
 
@@ -27,6 +40,7 @@ class Webhook:
         description="Every item must carry the provider's signature. Answered with `[accepted]` "
         "once all are stored; those that came before change nothing.",
         tag="Payments",
+        body=Envelope,
         answers={200: None},
         refusals=(400, 401, 413, 503),
         login="none",

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from command_api.market import Market
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
 from infra.composition.command_api import LIMITS, Resources, Secrets, build
@@ -59,6 +60,7 @@ class Service:
     limits: Mapping[str, Limit] | None = field(default_factory=lambda: LIMITS)
     now: datetime = NOON
     names: Any = field(default_factory=itertools.count)
+    market: Market | None = None
 
     def __post_init__(self) -> None:
         self.start()
@@ -75,6 +77,7 @@ class Service:
                 secrets=SECRETS,
                 revocations=self.revocations,
                 clock=lambda: self.now,
+                market=self.market,
             ),
             limits=self.limits,
             monotonic=self.seconds,
