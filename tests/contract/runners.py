@@ -1,20 +1,25 @@
 """The runners that the contract is held to: each applies the log up to a position, then stops."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from prometheus_client import CollectorRegistry
 
 from infra.codec import SOCIAL_PARTITIONS
-from infra.composition import kafka_worker, relay
 from infra.composition.projection_worker import opened
-from infra.composition.settings import Settings
+from infra.composition.settings import Settings, to_environment
 from infra.runtime.embedded import EmbeddedRunner
+from projections import SOCIAL
 
 LOOK_SECONDS = 0.1
+ROOT = Path(__file__).parents[2]
+TABLES = [projection.name for projection in SOCIAL]
 
 Run = Callable[[Settings, int], Coroutine[Any, Any, None]]
 
@@ -25,11 +30,9 @@ async def embedded(settings: Settings, position: int) -> None:
 
 
 async def through_kafka(settings: Settings, position: int) -> None:
-    """The relay and a Faust worker, in this process; `settings` name the broker."""
-    tasks = [
-        asyncio.create_task(kept_running(lambda: relay.serve(settings))),
-        asyncio.create_task(kept_running(lambda: faust_worker(settings))),
-    ]
+    """The relay and a Faust worker, each a process of its own; `settings` name the broker."""
+    verbs = (("relay",), ("worker", "--projections", ",".join(TABLES)))
+    tasks = [asyncio.create_task(kept_running(settings, verb)) for verb in verbs]
     try:
         while not await is_applied(settings, position):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
@@ -39,9 +42,19 @@ async def through_kafka(settings: Settings, position: int) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def faust_worker(settings: Settings) -> None:
-    async with opened(settings, processes=(), registry=CollectorRegistry()) as (_, appliers):
-        await kafka_worker.follow(settings, None, None, appliers)
+async def kept_running(settings: Settings, verb: Sequence[str]) -> None:
+    """Start a process again whenever it ends, as the supervisor does; cancelled, it is killed."""
+    environment = {**os.environ, **to_environment(settings)}
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "infra.command_line.main", *verb, env=environment, cwd=ROOT
+        )
+        try:
+            await process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 async def is_applied(settings: Settings, position: int) -> bool:
@@ -52,14 +65,6 @@ async def is_applied(settings: Settings, position: int) -> bool:
             least = (await found.fetchone() or (None,))[0]
             return least is not None and least >= position
     return False
-
-
-async def kept_running(serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Start it again whenever it fails, as the supervisor does."""
-    while True:
-        with suppress(Exception):
-            await serve()
-        await asyncio.sleep(LOOK_SECONDS)
 
 
 RUNNERS: dict[str, Run] = {"embedded": embedded, "kafka": through_kafka}
