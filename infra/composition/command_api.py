@@ -40,6 +40,7 @@ from infra.adapters.payment_secrets import PAYMENTS_KEY, PostgresPaymentSecrets
 from infra.adapters.postgres_changes import PostgresChanges
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.adapters.postgres_reads import PostgresReads
+from infra.composition.limits import FAILED_LOG_INS, LIMITS, limits_of, refuse_unknown
 from infra.composition.revocations import follow_revocations
 from infra.composition.settings import Settings
 from infra.http import self_description
@@ -70,22 +71,6 @@ ABOUT = About(
 )
 
 HOT = {("POST", posts.PATH)}
-
-LIMITS: Mapping[str, Limit] = {
-    "POST /api/users": Limit(per_minute=3_000, burst=5_000),
-    "POST /api/sessions": Limit(per_minute=3_000, burst=5_000),
-    "DELETE /api/users/me": Limit(per_minute=10, burst=10),
-    "POST /api/posts": Limit(per_minute=300, burst=600),
-    "POST /api/posts/{postId}/like": Limit(per_minute=1_200, burst=1_200),
-    "POST /api/posts/{postId}/repost": Limit(per_minute=600, burst=600),
-    "POST /api/checkouts": Limit(per_minute=30, burst=60),
-    "POST /api/users/{userId}/follow": Limit(per_minute=600, burst=1_200),
-    "*": Limit(per_minute=1_200, burst=1_200),
-}
-"""Per member; before a log-in per address, behind which many people may stand."""
-
-FAILED_LOG_INS = Limit(per_minute=1, burst=10)
-"""Wrong passwords for one name from one address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,12 +210,15 @@ class MeasuredLog:
 async def serve(settings: Settings, on_ready: Callable[[int], None] | None = None) -> None:
     """Serve until cancelled; requests under way are finished first."""
     await migrate(settings.postgres_url)
+    limits = limits_of(settings)
     async with opened(settings) as resources:
         app = build(
             resources,
             session_lifetime=timedelta(days=settings.session_days),
-            limits=LIMITS if settings.rate_limits == "on" else None,
+            limits=limits,
+            origins=settings.origins,
         )
+        refuse_unknown(limits, app.routes)
         await serve_http(app, settings.bind_host, settings.command_api_port, on_ready)
 
 

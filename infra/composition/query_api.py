@@ -239,7 +239,7 @@ async def serve(settings: Settings, on_ready: Callable[[int], None] | None = Non
     """Serve until cancelled; requests under way are finished first."""
     await migrate(settings.postgres_url)
     async with opened(settings) as resources:
-        service = build(resources)
+        service = build(resources, origins=settings.origins)
         async with kept_current(service, resources):
             await serve_http(
                 service.app,

@@ -83,6 +83,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     rate_limits: Annotated[
         Literal["on", "off"], Meta(description="limits per member, address and route")
     ] = "on"
+    rate_limits_table: Annotated[
+        str,
+        Meta(
+            description="routes that are limited otherwise: how many a minute / at once",
+            extra={"allowed": "entries like POST /api/posts 60/120, separated by commas"},
+        ),
+    ] = ""
+    allowed_origins: Annotated[
+        str,
+        Meta(
+            description="web pages that may call both services, besides those of this machine",
+            extra={"allowed": "origins like https://plaza.example, separated by commas, or *"},
+        ),
+    ] = ""
     adyen_base_url: Annotated[
         HttpUrl, Meta(description="a Checkout v72 base; unset: the stand-in on this machine")
     ] = ""
@@ -106,6 +120,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def folder(self) -> Path:
         return Path(self.data_folder).absolute()
+
+    @property
+    def origins(self) -> list[str]:
+        return [origin.strip() for origin in self.allowed_origins.split(",") if origin.strip()]
 
 
 class SettingsInvalid(Exception):

@@ -11,7 +11,8 @@ import httpx
 from command_api.market import Market
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
-from infra.composition.command_api import LIMITS, Resources, Secrets, build
+from infra.composition.command_api import Resources, Secrets, build
+from infra.composition.limits import LIMITS
 from infra.http.authentication import Revocations
 from infra.http.rate_limits import Limit
 from infra.ports import EventLog
