@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     With PLAZA_REQUIRE_FULL=1 the latter is an error instead.
     """
     if not config.getoption("--all-faults"):
-        skip(items, "slow", "long: run it with `make fault`")
+        config.hook.pytest_deselected(items=[item for item in items if is_long(item)])
+        items[:] = [item for item in items if not is_long(item)]
     if not any(item.get_closest_marker("full") for item in items):
         return
     try:
@@ -48,6 +49,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f"PLAZA_REQUIRE_FULL=1, but {missing}") from missing
         config.stash[NO_FULL_TIER] = str(missing)
         skip(items, "full", str(missing))
+
+
+def is_long(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 def pytest_terminal_summary(

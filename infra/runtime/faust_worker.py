@@ -5,7 +5,9 @@ in every failure tried: no automatic acknowledgements, each message acknowledged
 applied, and an agent that raises takes its process down for the supervisor to start again.
 """
 
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -37,6 +39,8 @@ def build_worker(group: str, bootstrap: str, topics: Sequence[str], apply: Apply
         broker_heartbeat_interval=2,
         topic_disable_leader=True,
         web_enabled=False,
+        # Faust makes this folder for tables, of which there are none.
+        datadir=Path(tempfile.gettempdir(), f"{group}-faust"),
         stream_buffer_maxsize=MESSAGES_MAX,
         consumer_max_fetch_size=BYTES_MAX,
     )
