@@ -1,0 +1,124 @@
+"""Cuts texts into the tokens that search compares: words, bigrams of scripts without spaces, stems.
+
+Documents and queries go through the same functions, and the search server only splits at spaces;
+so the embedded server and OpenSearch find exactly the same.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import pairwise
+
+import Stemmer
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+from domain.shared.text import WORD, case_folded, folded
+
+__all__ = ["analysed", "language_of", "prefix_words", "prepare", "query_stems", "tokens"]
+
+TOKEN_LENGTH_MAX = 100
+"""What a longer one begins with stands for it; the server would cut it in two."""
+
+DETECTED_LENGTH_MAX = 1_000
+UNKNOWN = "und"
+
+STEMMED = {"en": "english", "de": "german", "es": "spanish", "fr": "french"}
+OTHERS = ("ar", "hi", "id", "it", "ja", "ko", "nl", "pl", "pt", "ru", "sv", "tr", "uk", "vi", "zh")
+LANGUAGES = (*STEMMED, *OTHERS)
+"""Those told apart: what is none of them is taken for the nearest."""
+
+SPACELESS = (
+    "\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003347f"
+)
+
+_words = re.compile(WORD).findall
+_has_spaceless = re.compile(f"[{SPACELESS}]").search
+_runs = re.compile(f"[{SPACELESS}]+|[^{SPACELESS}]+").findall
+_has_letters = re.compile(r"[^\W\d_]").search
+
+
+def tokens(text: str) -> list[str]:
+    """The words of a text in order, folded; runs of Chinese, Japanese or Korean as bigrams."""
+    return [folded(token) for token in cased_tokens(text)]
+
+
+def analysed(text: str) -> tuple[str, list[str], list[str]]:
+    """The language of a text, its tokens and their stems."""
+    cased = cased_tokens(text)
+    plain = cased if text.isascii() else [folded(token) for token in cased]
+    language = language_of(text) if cased else UNKNOWN
+    stemmer = _stemmer(language)
+    if stemmer is None:
+        return language, plain, plain
+    stemmed = stemmer.stemWords(cased)
+    return language, plain, stemmed if text.isascii() else [folded(token) for token in stemmed]
+
+
+def query_stems(token: str) -> tuple[str, ...]:
+    """What a word of a query may be as a stem, in whatever language its text is; each once."""
+    cased = cased_tokens(token)
+    found = [
+        folded(stemmer.stemWord(one))
+        for one in cased
+        for language in STEMMED
+        if (stemmer := _stemmer(language)) is not None
+    ]
+    return tuple(dict.fromkeys([*found, *(folded(one) for one in cased)]))
+
+
+def prefix_words(*texts: str) -> tuple[str, ...]:
+    """The words by whose beginnings a name is found, and the parts between their underscores."""
+    found: dict[str, None] = {}
+    for text in texts:
+        for word in _words(folded(text)):
+            for part in (word, *word.split("_")):
+                if part:
+                    found[part[:TOKEN_LENGTH_MAX]] = None
+    return tuple(found)
+
+
+def language_of(text: str) -> str:
+    """The ISO 639-1 code of the likeliest language, or `und` where there is nothing to go by."""
+    if not _has_letters(text):
+        return UNKNOWN
+    language, _ = _identifier().classify(text[:DETECTED_LENGTH_MAX].encode("utf-8", "replace"))
+    return str(language)
+
+
+def prepare() -> None:
+    """Load what detection needs, which takes a second or more; best done in a thread."""
+    _identifier()
+
+
+def cased_tokens(text: str) -> list[str]:
+    found = _words(case_folded(text))
+    if text.isascii():
+        return [word[:TOKEN_LENGTH_MAX] for word in found]
+    return [token[:TOKEN_LENGTH_MAX] for word in found for token in parts(word)]
+
+
+def parts(word: str) -> Iterable[str]:
+    """The bigrams of what is written without spaces, and the rest as it is."""
+    if not _has_spaceless(word):
+        return (word,)
+    return [token for run in _runs(word) for token in bigrams(run)]
+
+
+def bigrams(run: str) -> Sequence[str]:
+    if len(run) == 1 or not _has_spaceless(run):
+        return (run,)
+    return [first + second for first, second in pairwise(run)]
+
+
+@cache
+def _stemmer(language: str) -> Stemmer.Stemmer | None:
+    name = STEMMED.get(language)
+    return None if name is None else Stemmer.Stemmer(name)
+
+
+@cache
+def _identifier() -> LanguageIdentifier:
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier.set_languages(LANGUAGES)
+    return identifier
