@@ -46,10 +46,11 @@ from infra.composition.settings import Settings
 from infra.http import self_description
 from infra.http.authentication import Authenticator, Revocations, Tokens
 from infra.http.entrance import Entrance, Origins
-from infra.http.metrics import Histogram, RequestMetrics
+from infra.http.metrics import RequestMetrics
 from infra.http.rate_limits import Failures, Limit, RateLimits
 from infra.http.self_description import About
 from infra.http.server import serve as serve_http
+from infra.measures import Histogram
 from infra.ports import (
     Clock,
     Credentials,

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from domain.deciders import DECIDERS
 from infra.adapters.event_log import PostgresEventLog
@@ -23,12 +23,15 @@ from infra.adapters.process_progress import PostgresProgress
 from infra.adapters.redis_timelines import RedisTimelines
 from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
 from infra.composition import commerce_worker, kafka_worker
+from infra.composition.metrics_server import serve_metrics
 from infra.composition.settings import Settings
 from infra.composition.tasks import Tasks, halves
 from infra.runtime.appliers import ApplierMetrics, Appliers
+from infra.runtime.checkout_outcomes import CheckoutOutcomes
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.execute import Executor
 from infra.runtime.fanout import Limits, TimelineFanout
+from infra.runtime.fanout_metrics import FanoutMetrics
 from infra.runtime.paced import Paced
 from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
@@ -51,18 +54,21 @@ async def serve(
 ) -> None:
     """Run until cancelled: these projections and processes, or all there are."""
     await migrate(settings.postgres_url)
+    metrics = ApplierMetrics(REGISTRY)
     if settings.metrics_port:
-        start_http_server(settings.metrics_port, settings.bind_host)
+        serve_metrics(settings.metrics_port, settings.bind_host, REGISTRY, metrics.history)
     with rare_collections():
-        await follow(settings, projections, processes)
+        await follow(settings, projections, processes, metrics)
 
 
 async def follow(
-    settings: Settings, projections: Collection[str] | None, processes: Collection[str] | None
+    settings: Settings,
+    projections: Collection[str] | None,
+    processes: Collection[str] | None,
+    metrics: ApplierMetrics,
 ) -> None:
     """Both halves, or the one that the names belong to. Raises `NotKnown`."""
     social, commerce = halves(projections, processes)
-    metrics = ApplierMetrics(REGISTRY)
     async with asyncio.TaskGroup() as group:
         if any(social):
             group.create_task(follow_social(settings, social, metrics))
@@ -93,7 +99,8 @@ async def follow_commerce(
         stack.push_async_callback(log.close)
         await renew(settings, kept, log)
         applier = await tables(settings, kept, log, stack)
-        appliers = Appliers([Sparse(applier)], metrics)
+        outcomes = CheckoutOutcomes(REGISTRY)
+        appliers = Appliers([Sparse(applier)], metrics, seen=[outcomes.seen])
         paced = Paced(log, COMMERCE_PAUSE_SECONDS)
         await EmbeddedRunner(paced, appliers, COMMERCE_PARTITIONS).run()
 
@@ -118,10 +125,13 @@ async def opened(
         # Tables first: what stands behind them may read them.
         appliers: list[FrameApplier] = []
         if kept:
+            keyring = await PostgresKeyring.connect(settings.postgres_url)
+            stack.push_async_callback(keyring.close)
+            kept = [projection.with_texts(keyring) for projection in kept]
             await renew(settings, kept, log)
             appliers.append(await tables(settings, kept, log, stack))
         if settings.redis_url and TimelineFanout.name in names:
-            appliers.append(await timelines(settings, log, stack))
+            appliers.append(await timelines(settings, log, stack, registry))
         if "erasure" in running:
             appliers.append(await erasing(settings, log, stack))
         yield log, Appliers(appliers, metrics or ApplierMetrics(registry))
@@ -148,7 +158,10 @@ async def tables(
 
 
 async def timelines(
-    settings: Settings, log: PostgresEventLog, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    log: PostgresEventLog,
+    stack: contextlib.AsyncExitStack,
+    registry: CollectorRegistry,
 ) -> TimelineFanout:
     sources = PostgresTimelineSources(settings.postgres_url)
     stack.push_async_callback(sources.close)
@@ -158,7 +171,10 @@ async def timelines(
     # Frames may wait for the log, but not for Redis: nothing else is held up by its absence.
     await store.wait_until_reachable(REDIS_WAIT_SECONDS)
     limits = Limits(celebrities_from=settings.celebrity_threshold)
-    fanout = TimelineFanout(store, sources, log, effect_of, limits=limits)
+    measured = FanoutMetrics(registry)
+    fanout = TimelineFanout(
+        store, sources, log, effect_of, limits=limits, counts=measured.counts, shown=measured.shown
+    )
     await stack.enter_async_context(alongside(fanout.run()))
     await stack.enter_async_context(alongside(TimelineSweep(store, sources).run()))
     return fanout

@@ -1,105 +1,191 @@
 """Everything that one worker keeps current, as one: what a runner hands its frames to."""
 
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
+from domain.shared.message import tag_of
+from infra.measures import FRESHNESS_SECONDS, Counts, Gauges, Histogram, Labels
 from infra.ports import Frame
+from infra.runtime.applied_history import AppliedHistory
 from infra.runtime.project import FrameApplier
 
-SECONDS_BUCKETS = (
-    0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 600.0,
-)  # fmt: skip
+Seen = Callable[[Sequence[Frame]], None]
+
+
+@runtime_checkable
+class PutsOff(Protocol):
+    """An applier that may only note frames, and take what they held from the log later."""
+
+    def put_off(self) -> Collection[int]:
+        """The partitions in which something noted has not been applied yet."""
+        ...
 
 
 class ApplierMetrics:
-    """How fresh what a worker keeps is, and how much it applies."""
+    """How fresh what a worker keeps is, how much it applies, and when it applied what."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ["projection", "partition"]
-        self._position = Gauge(
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._positions: dict[Labels, float] = {}
+        self._newest: dict[Labels, float] = {}
+        self._waiting: dict[Labels, float] = {}
+        self._putting_off: dict[str, PutsOff] = {}
+        self._types: Counter[type] = Counter()
+        self.history = AppliedHistory()
+        places = ["projection", "partition"]
+        Gauges(
             "plaza_projection_position",
             "Log position up to which a partition has been applied",
-            labels,
-            registry=registry,
+            places,
+            registry,
+            lambda: dict(self._positions),
         )
-        self._lag = Gauge(
+        Gauges(
             "plaza_projection_lag_seconds",
-            "Age of the last applied event when it had been applied; 0 when none waited",
-            labels,
-            registry=registry,
+            "Age of the oldest event that was handed over and is not applied; 0 when none waits",
+            places,
+            registry,
+            self._lags,
         )
-        self._seconds = Histogram(
+        Gauges(
+            "plaza_projection_last_event_timestamp_seconds",
+            "When the last event that was applied was recorded, in seconds since 1970",
+            places,
+            registry,
+            lambda: dict(self._newest),
+        )
+        Gauges(
+            "plaza_log_events_total",
+            "Events seen by type; after a crash some may be counted again",
+            ["type"],
+            registry,
+            lambda: {(tag_of(kind),): count for kind, count in self._types.items()},
+            counter=True,
+        )
+        self._visible = Histogram(
             "plaza_projection_visible_seconds",
             "Time from an event's record to its being applied",
             ["projection"],
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
-        )
-        self._events = Counter(
-            "plaza_projection_events_total",
-            "Events applied, those without effect too",
-            ["projection"],
-            registry=registry,
+            registry,
+            FRESHNESS_SECONDS,
         )
         self._batch = Histogram(
             "plaza_projection_batch_seconds",
             "Time to apply one batch of frames",
             ["projection"],
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
+            registry,
+            FRESHNESS_SECONDS,
         )
-        self._unreadable = Counter(
+        self._events = Counts(
+            "plaza_projection_events_total",
+            "Events applied, those without effect too",
+            ["projection"],
+            registry,
+        )
+        self._unreadable = Counts(
             "plaza_projection_unreadable_total",
             "Rows of the log that could not be decoded",
-            registry=registry,
+            [],
+            registry,
         )
+        self._unreadable.add(0)
 
-    def applied(self, name: str, frames: Sequence[Frame], seconds: float, now: datetime) -> None:
-        observe = self._seconds.labels(name).observe
+    def begins(self, name: str, checkpoints: Mapping[int, int]) -> None:
+        """It goes on from here: what lies before is not new when it is handed over again."""
+        for partition, position in checkpoints.items():
+            self._positions[name, str(partition)] = position
+
+    def taken(self, applier: FrameApplier, frames: Sequence[Frame]) -> None:
+        """Frames are being handed over."""
+        if isinstance(applier, PutsOff):
+            self._putting_off[applier.name] = applier
+        for frame in frames:
+            place = (applier.name, str(frame.partition))
+            if frame.events and frame.last > self._positions.get(place, 0):
+                self._waiting.setdefault(place, frame.events[0].recorded_at.timestamp())
+
+    def applied(self, applier: FrameApplier, frames: Sequence[Frame], seconds: float) -> None:
+        """The same frames have been applied, but for what the applier puts off."""
+        name, now = applier.name, self._clock()
+        later = applier.put_off() if isinstance(applier, PutsOff) else ()
+        observe = self._visible.times(name).observe
+        done = []
         count = 0
         for frame in frames:
-            age = 0.0
-            for recorded in frame.events:
-                age = (now - recorded.recorded_at).total_seconds()
-                observe(age)
-            count += len(frame.events)
-            self._position.labels(name, frame.partition).set(frame.last)
-            self._lag.labels(name, frame.partition).set(age)
-        self._events.labels(name).inc(count)
-        self._batch.labels(name).observe(seconds)
+            place = (name, str(frame.partition))
+            before = self._positions.get(place, 0)
+            if frame.partition in later or frame.last <= before:
+                continue
+            done.append(frame)
+            self._positions[place] = frame.last
+            self._waiting.pop(place, None)
+            events = frame.events
+            if events and events[0].position <= before:
+                events = [recorded for recorded in events if recorded.position > before]
+            if events:
+                for recorded in events:
+                    observe(now - recorded.recorded_at.timestamp())
+                self._newest[place] = events[-1].recorded_at.timestamp()
+                count += len(events)
+        self._events.add(count, name)
+        self._batch.times(name).observe(seconds)
+        self.history.note(name, done, now)
 
-    def unreadable(self, frames: Sequence[Frame]) -> None:
-        self._unreadable.inc(sum(len(frame.unreadable) for frame in frames))
+    def seen(self, frames: Sequence[Frame]) -> None:
+        """Everything in this worker has been handed these frames."""
+        for frame in frames:
+            self._types.update(map(type, [recorded.event for recorded in frame.events]))
+            if frame.unreadable:
+                self._unreadable.add(len(frame.unreadable))
+
+    def _lags(self) -> Mapping[Labels, float]:
+        now = self._clock()
+        later = {name: set(map(str, one.put_off())) for name, one in self._putting_off.items()}
+        lags: dict[Labels, float] = dict.fromkeys([*self._positions, *self._waiting], 0.0)
+        for place, since in list(self._waiting.items()):
+            if place[1] in later.get(place[0], {place[1]}):
+                lags[place] = max(0.0, now - since)
+        return lags
 
 
 class Appliers:
     """`infra.ports.ProjectionRunner`: the appliers of one worker, one after the other.
 
     Those that read what others keep stand behind them: when one is handed a frame, those before it
-    have applied it.
+    have applied it. `seen` are told of frames once all have had them.
     """
 
-    def __init__(self, appliers: Sequence[FrameApplier], metrics: ApplierMetrics) -> None:
+    def __init__(
+        self,
+        appliers: Sequence[FrameApplier],
+        metrics: ApplierMetrics,
+        seen: Sequence[Seen] = (),
+    ) -> None:
         assert appliers
         self._appliers = appliers
         self._metrics = metrics
+        self._seen = (metrics.seen, *seen)
 
     async def checkpoints(self) -> Mapping[int, int]:
         """The least of all, by partition."""
         least: dict[int, int] = {}
         for applier in self._appliers:
-            for partition, position in (await applier.checkpoints()).items():
+            positions = await applier.checkpoints()
+            self._metrics.begins(applier.name, positions)
+            for partition, position in positions.items():
                 least[partition] = min(least.get(partition, position), position)
         return least
 
     async def apply(self, frames: Sequence[Frame]) -> None:
         """See `infra.ports.ProjectionRunner.apply`."""
-        self._metrics.unreadable(frames)
         for applier in self._appliers:
+            self._metrics.taken(applier, frames)
             started = time.perf_counter()
             await applier.apply(frames)
-            seconds = time.perf_counter() - started
-            self._metrics.applied(applier.name, frames, seconds, datetime.now(UTC))
+            self._metrics.applied(applier, frames, time.perf_counter() - started)
+        for told in self._seen:
+            told(frames)

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import structlog
@@ -93,6 +94,8 @@ class FanoutCounts:
     demoted: int = 0
     shared: int = 0
     helped: int = 0
+    queued: int = 0
+    """Deliveries taken on and not done yet: the only number here that falls again."""
 
 
 @dataclass
@@ -128,13 +131,18 @@ class TimelineFanout:
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        counts: FanoutCounts | None = None,
+        shown: Callable[[Sequence[datetime]], None] = lambda _recorded_at: None,
     ) -> None:
+        """`shown` is told when the entries were recorded that followers have from now on."""
         self._store = store
         self._tables = tables
         self._events = events
         self._effect_of = effect_of
         self._limits = limits or Limits()
         self._clock = clock
+        self._shown = shown
+        self._bringing: list[datetime] = []
         self._kept = Audiences()
         self._follower_counts: dict[int, tuple[int, int]] = {}
         self._begun = Begun()
@@ -146,7 +154,7 @@ class TimelineFanout:
         self._generation = -1
         self._passed: dict[int, int] = {}
         self._epoch = ""
-        self.counts = FanoutCounts()
+        self.counts = counts or FanoutCounts()
 
     # What a runner calls.
 
@@ -170,6 +178,13 @@ class TimelineFanout:
             await self._apply(frames)
         except TimelinesUnavailable as error:
             log.warning("fanout.store_away", error=str(error))
+
+    def put_off(self) -> Collection[int]:
+        """The partitions whose frames are only noted as yet."""
+        known = self._known
+        if known is None:
+            return self._targets.keys()
+        return [p for p, at in self._targets.items() if known.applied.get(p, at) < at]
 
     async def run(self) -> None:
         """Until cancelled: catch up when the store comes back, and help with large fan-outs."""
@@ -231,6 +246,8 @@ class TimelineFanout:
                     await self._apply_frames(known, ours)
                     await self._drain()
                     self._kept.shrink()
+                    shown, self._bringing = self._bringing, []
+                    self._shown(shown)
                 except _Refused:
                     self.counts.refused += 1
                     self._forget()
@@ -287,11 +304,7 @@ class TimelineFanout:
             if frame.last <= start:
                 continue
             ends[partition] = frame.last
-            effects = [
-                effect
-                for recorded in frame.events
-                if recorded.position > start and (effect := self._effect_of(recorded)) is not None
-            ]
+            effects = self._effects(frame, start)
             brought = {effect.author_id for effect in effects if isinstance(effect, Bring)}
             await self._fetch(known, partition, brought)
             happened += [(partition, effect) for effect in effects]
@@ -308,6 +321,16 @@ class TimelineFanout:
         for partition, last in ends.items():
             if known.sent[partition] < last:
                 await self._drop(known, partition, changed[partition], last)
+
+    def _effects(self, frame: Frame, after: int) -> list[Effect]:
+        effects = []
+        for recorded in frame.events:
+            effect = self._effect_of(recorded) if recorded.position > after else None
+            if effect is not None:
+                effects.append(effect)
+                if isinstance(effect, Bring):
+                    self._bringing.append(recorded.recorded_at)
+        return effects
 
     async def _fetch(self, known: _Known, partition: int, author_ids: set[int]) -> None:
         """Have the audiences of these authors as of where the partition is, or of later.
@@ -424,11 +447,14 @@ class TimelineFanout:
             # What is shared is done only where the partition is, so get there first.
             await self._drain()
             shared = [Part(link, effect.position, entry, keys.members) for keys in parts[own:]]
+            deliveries = sum(len(part.members) for part in shared)
+            self.counts.queued += deliveries
             await self._store.share(shared)
             self.counts.shared += len(shared)
             while await self._store.help():
                 pass
-            self.counts.deliveries += sum(len(part.members) for part in shared)
+            self.counts.queued -= deliveries
+            self.counts.deliveries += deliveries
         await self._drain()
         while True:
             final = self._link(known, partition, effect.position)
@@ -535,6 +561,7 @@ class TimelineFanout:
         if sent.link.position is not None:
             known.sent[sent.link.partition] = sent.link.position
         self._in_flight.append(sent)
+        self.counts.queued += len(sent.keys)
         if len(self._in_flight) >= IN_FLIGHT_MAX:
             # The next are sent while the rest of these are being done.
             for _ in range(DONE_TOGETHER):
@@ -554,6 +581,7 @@ class TimelineFanout:
         if isinstance(outcome, Refusal):
             raise _Refused
         link, keys = sent.link, sent.keys
+        self.counts.queued -= len(keys)
         if link.position is not None:
             known.applied[link.partition] = link.position
         if sent.counted:
@@ -640,6 +668,8 @@ class TimelineFanout:
                 self._passed[partition] = max(position, self._passed.get(partition, 0))
         self._known = None
         self._in_flight.clear()
+        self._bringing.clear()
+        self.counts.queued = 0
 
 
 _NOBODY: Members = np.empty(0, np.int64)
