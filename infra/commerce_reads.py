@@ -127,7 +127,8 @@ class CommerceReads(Checkpoints, Protocol):
         ...
 
     async def problems(self) -> Sequence[Problem]:
-        """Captures, refunds and cancels that failed for good."""
+        """Captures, refunds and cancels that failed for good, and captures and refunds that the
+        provider accepted and of which it has told nothing since, though it was asked again."""
         ...
 
     async def happened(self, after: int, last: int) -> bool:

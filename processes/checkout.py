@@ -12,7 +12,8 @@ until it is answered. A refused step undoes what was done, last first.
 | pending | wait for the notification; from the deadline on: fail | |
 | create_orders | sell every hold, create orders, ask capture | too little: fail |
 | | a hold that ran out is taken again first | |
-| capture | wait: accepted, then captured or failed; long accepted: captured | |
+| capture | wait: accepted, then captured or failed | |
+| | accepted and long without a word: ask again under the same key, and wait | |
 | confirm | confirm orders | |
 | confirmed | wait: a capture that fails late is asked once more, then given up | |
 | undo: orders | reject them and restock their units | |
@@ -26,7 +27,9 @@ until it is answered. A refused step undoes what was done, last first.
 | authorised: answer or AUTHORISATION yes | authorised; unwanted where nobody waits for it |
 | refused: answer or AUTHORISATION no | refused, and failed |
 | capture: CAPTURE yes | captured |
+| capture: accepted | accepted; its notification is waited for, however long |
 | capture: refused, CAPTURE no, CAPTURE_FAILED | failed and asked again once; then given up |
+| capture, accepted before: any answer | unconfirmed: asked again later, as long as its key lives |
 | cancel: accepted, CANCELLATION yes | cancelled |
 | cancel: refused, CANCELLATION no | asked again, at most three times |
 | refund: REFUND yes, REFUND no, REFUND_FAILED | refunded, or failed, on the order it belongs to |
@@ -87,8 +90,11 @@ from infra.payments import (
 )
 from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
 
-SETTLE_SECONDS = 20.0
-"""How long an accepted capture or refund may stay without a notification before it is believed."""
+SETTLE_SECONDS, SETTLE_SECONDS_MAX = 20.0, 3_600.0
+"""How long an accepted capture or refund may stay without a notification before it is asked again,
+and how far that wait grows, doubling."""
+KEY_DAYS = 6.0
+"""How long the provider surely knows a key: to ask again later could move the money twice."""
 RETRY_SECONDS, RETRY_SECONDS_MAX = 0.25, 10.0
 ROUNDS_MAX = 12
 REFUND = "refund"
@@ -314,7 +320,7 @@ def consequences(
 ) -> list[Command]:
     match cause:
         case None:
-            return believed(checkout, now)
+            return []
         case Answered():
             call = checkout.calls.get(cause.key)
             return [] if call is None else answered(checkout, call, cause.answer, looked, now)
@@ -327,6 +333,8 @@ def consequences(
 def answered(
     checkout: Checkout, call: Call, answer: Answer, looked: Mapping[str, Any], now: datetime
 ) -> list[Command]:
+    if call.status == "accepted":
+        return unconfirmed(checkout, call, answer, now)
     if isinstance(answer, Unanswered):
         return [unanswered(checkout, call, answer, now)]
     match call.step:
@@ -353,6 +361,40 @@ def unanswered(checkout: Checkout, call: Call, answer: Unanswered, now: datetime
 
 def retry_wait(tries: int) -> timedelta:
     return timedelta(seconds=min(RETRY_SECONDS * 2 ** min(tries, 10), RETRY_SECONDS_MAX))
+
+
+def unconfirmed(checkout: Checkout, call: Call, answer: Answer, now: datetime) -> list[Command]:
+    """It was accepted; so neither a no nor silence is a no now: its notification decides."""
+    if call.retry_at is None or call.retry_at > now:
+        return []
+    return [
+        commands.RecordCaptureUnconfirmed(
+            checkout_id=checkout.checkout_id,
+            key=call.key,
+            said=said_again(answer),
+            retry_at=now + settle_wait(call.tries),
+        )
+    ]
+
+
+def said_again(answer: Answer) -> str:
+    """What the provider said to a question that it had accepted before, in words for people."""
+    match answer:
+        case Accepted():
+            return "accepted it again"
+        case Refused() | Unanswered():
+            return answer.reason
+        case _:
+            return f"it answered {type(answer).__name__}"
+
+
+def settle_wait(tries: int) -> timedelta:
+    return timedelta(seconds=min(SETTLE_SECONDS * 2 ** min(tries + 1, 10), SETTLE_SECONDS_MAX))
+
+
+def may_ask_again(settles_at: datetime | None, now: datetime) -> bool:
+    """Whether the key of what was accepted, and is without a word since, is still known."""
+    return settles_at is None or now < settles_at + timedelta(days=KEY_DAYS)
 
 
 def out_of_place(checkout: Checkout, call: Call, answer: Answer, now: datetime) -> Command:
@@ -538,31 +580,21 @@ def refund_named(reference: str) -> tuple[str, str]:
     return (parts[2], parts[3]) if len(parts) == 4 and parts[1] == REFUND else ("", "")
 
 
-def believed(checkout: Checkout, now: datetime) -> list[Command]:
-    """A capture that was accepted long enough ago without a word counts as done."""
-    for call in checkout.calls.values():
-        accepted = call.step == "capture" and call.status == "accepted"
-        if accepted and call.retry_at is not None and call.retry_at <= now:
-            return captured(checkout, min(call.references, default=""))
-    return []
-
-
 # What is waited for.
 
 
 def waits(checkout: Checkout, now: datetime) -> Next:
     times = []
     questions = []
-    for call in checkout.calls.values():
-        if call.status not in {"asked", "accepted"}:
-            continue
-        if call.retry_at is not None and (call.status == "accepted" or call.retry_at > now):
+    unsettled = [call for call in checkout.calls.values() if call.status in {"asked", "accepted"}]
+    for call in unsettled:
+        if call.retry_at is not None and call.retry_at > now:
             times.append(call.retry_at)
-        else:
+        elif may_ask_again(call.settles_at, now):
             questions.append(question(checkout, call))
     if checkout.phase in {"action", "pending"} and checkout.deadline is not None:
         times.append(checkout.deadline)
-    over = checkout.phase in {"confirmed", "rejected", "cancelled"} and not (times or questions)
+    over = checkout.phase in {"confirmed", "rejected", "cancelled"} and not unsettled
     return Next(questions=questions, wake_at=min(times, default=None), over=over)
 
 

@@ -4,7 +4,8 @@
 | --- | --- |
 | units that came back | counted as stock again, once a reference |
 | a refund due, and money taken | its key is stored, the provider asked until it answers |
-| a refund accepted | waits for the notification; long without one it counts as done |
+| a refund accepted | waits for the notification, however long |
+| | long without one: asked again under the same key, as long as that lives |
 | a refund refused, or failed later | it stays failed, on the operator's list |
 """
 
@@ -15,9 +16,9 @@ from typing import Any
 from domain.commerce.order.commands import (
     AskRefund,
     RecordRefundAccepted,
-    RecordRefunded,
     RecordRefundFailed,
     RecordRefundUnanswered,
+    RecordRefundUnconfirmed,
     RecordRestocked,
 )
 from domain.commerce.order.decider import Order, Refund, order_stream
@@ -27,7 +28,14 @@ from domain.shared.message import Command
 from infra import payments
 from infra.payments import Accepted, Answer, Refused, Unanswered
 from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
-from processes.checkout import SETTLE_SECONDS, refund_reference, retry_wait
+from processes.checkout import (
+    SETTLE_SECONDS,
+    may_ask_again,
+    refund_reference,
+    retry_wait,
+    said_again,
+    settle_wait,
+)
 
 
 def proceed(
@@ -35,9 +43,13 @@ def proceed(
 ) -> Next:
     if isinstance(cause, Answered):
         for refund_id, refund in order.refunds.items():
-            if refund.key == cause.key and refund.status == "asked":
+            if refund.key != cause.key:
+                continue
+            if refund.status == "asked":
                 return Next(commands=[answered(order, refund_id, refund, cause.answer, now)])
-    found = [*restock(order), *refunds(order, now)]
+            if refund.status == "accepted" and is_due(refund, now):
+                return Next(commands=[unconfirmed(order, refund_id, refund, cause.answer, now)])
+    found = [*restock(order), *refunds(order)]
     return Next(commands=found) if found else waits(order, now)
 
 
@@ -57,17 +69,12 @@ def restock(order: Order) -> list[Command]:
     ]
 
 
-def refunds(order: Order, now: datetime) -> list[Command]:
-    found: list[Command] = []
-    for refund_id, refund in order.refunds.items():
-        if refund.status == "due" and order.captured.value > 0:
-            found.append(AskRefund(order_id=order.order_id, refund_id=refund_id))
-        elif refund.status == "accepted" and refund.retry_at and refund.retry_at <= now:
-            psp = refund.psp_reference
-            found.append(
-                RecordRefunded(order_id=order.order_id, refund_id=refund_id, psp_reference=psp)
-            )
-    return found
+def refunds(order: Order) -> list[Command]:
+    return [
+        AskRefund(order_id=order.order_id, refund_id=refund_id)
+        for refund_id, refund in order.refunds.items()
+        if refund.status == "due" and order.captured.value > 0
+    ]
 
 
 def answered(
@@ -99,6 +106,22 @@ def answered(
             )
 
 
+def unconfirmed(
+    order: Order, refund_id: str, refund: Refund, answer: Answer, now: datetime
+) -> Command:
+    """It was accepted; so neither a no nor silence is a no now: its notification decides."""
+    return RecordRefundUnconfirmed(
+        order_id=order.order_id,
+        refund_id=refund_id,
+        said=said_again(answer),
+        retry_at=now + settle_wait(refund.tries),
+    )
+
+
+def is_due(refund: Refund, now: datetime) -> bool:
+    return refund.retry_at is None or refund.retry_at <= now
+
+
 def waits(order: Order, now: datetime) -> Next:
     times = []
     questions = []
@@ -107,7 +130,7 @@ def waits(order: Order, now: datetime) -> Next:
             continue
         if refund.retry_at is not None and refund.retry_at > now:
             times.append(refund.retry_at)
-        elif refund.status == "asked":
+        elif may_ask_again(refund.settles_at, now):
             questions.append(question(order, refund_id, refund))
     return Next(questions=questions, wake_at=min(times, default=None))
 

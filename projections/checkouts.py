@@ -25,9 +25,12 @@ CHECKOUTS = RangeTable(
         Column("failure_code", "text", nullable=True),
         Column("failure_detail", "text", nullable=True),
         Column("problem", "text", nullable=True),
+        Column("unconfirmed", "boolean"),
     ),
     primary_key=("checkout_id", "since"),
     key=("checkout_id",),
+    revisable=True,
+    indexes=("(checkout_id) WHERE problem IS NOT NULL", "(checkout_id) WHERE unconfirmed"),
 )
 
 CHECKOUT_STEPS = Table(
@@ -62,6 +65,7 @@ def fold(recorded: Recorded) -> Sequence[Change]:
             None,
             None,
             None,
+            False,
         )
         return [Insert(CHECKOUTS, row), *changes]
     new = revised(event)
@@ -122,22 +126,28 @@ def revised(event: Handled) -> dict[str, Any]:  # noqa: PLR0911
                 "action": None,
                 "failure_code": event.code,
                 "failure_detail": event.detail,
+                "unconfirmed": False,
             }
         case events.CheckoutConfirmed():
-            return {"status": "confirmed"}
+            return {"status": "confirmed", "unconfirmed": False}
         case events.CheckoutRejected():
             return {"status": "rejected"}
         case events.CheckoutCancelled():
             return {"status": "cancelled"}
         case events.CancelFailed(final=True):
             return {"problem": "cancel_failed"}
+        case events.CaptureUnconfirmed():
+            return {"unconfirmed": True}
+        case events.PaymentCaptured() | events.CaptureFailed() if event.attempt > 1:
+            # After confirmation too. What follows on the first attempt says it itself.
+            return {"unconfirmed": False}
         case _:
             return {}
 
 
 PROJECTION = Projection(
     name="checkouts",
-    version=1,
+    version=2,
     handles=frozenset(get_args(Handled)),
     tables=(CHECKOUTS, CHECKOUT_STEPS),
     fold=fold,

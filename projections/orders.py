@@ -10,7 +10,7 @@ from domain.shared.identifiers import id_number
 from infra.codec import COMMERCE_PARTITIONS
 from infra.ports import Recorded
 from infra.runtime.projection import Projection
-from infra.tables import Add, Change, Column, CountTable, Insert, RangeTable, Revise, Table
+from infra.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable, Revise, Table
 
 Handled = events.OrderEvent
 
@@ -33,7 +33,12 @@ ORDERS = RangeTable(
     ),
     primary_key=("order_id", "since"),
     key=("order_id",),
-    indexes=("(member_id, order_id DESC)", "(seller_id, order_id DESC)"),
+    indexes=(
+        "(member_id, order_id DESC)",
+        "(seller_id, order_id DESC)",
+        "(checkout_id) WHERE problem IS NOT NULL",
+    ),
+    revisable=True,
 )
 
 ORDER_HISTORY = Table(
@@ -44,6 +49,16 @@ ORDER_HISTORY = Table(
         Column("at", "timestamptz"),
     ),
     primary_key=("order_id", "since"),
+)
+
+UNCONFIRMED_REFUNDS = RangeTable(
+    name="unconfirmed_refunds",
+    columns=(
+        Column("order_id", "bigint"),
+        Column("refund_id", "text"),
+    ),
+    primary_key=("order_id", "refund_id", "since"),
+    key=("order_id", "refund_id"),
 )
 
 ORDER_REFUNDS = CountTable(name="order_refunds", key="order_id", counts=("refunded",))
@@ -59,6 +74,10 @@ def fold(recorded: Recorded) -> Sequence[Change]:
         changes.append(Insert(ORDERS, created(order_id, event)))
     elif new := revised(event):
         changes.append(Revise(ORDERS, (order_id,), new))
+    if isinstance(event, events.RefundUnconfirmed | events.OrderRefunded | events.RefundFailed):
+        changes.append(Close(UNCONFIRMED_REFUNDS, (order_id, event.refund_id)))
+    if isinstance(event, events.RefundUnconfirmed):
+        changes.append(Insert(UNCONFIRMED_REFUNDS, (order_id, event.refund_id)))
     if isinstance(event, events.OrderRefunded):
         changes.append(Add(ORDER_REFUNDS, order_id, (event.amount.value,)))
     if status := status_after(event):
@@ -126,9 +145,9 @@ def revised(event: Handled) -> dict[str, Any]:
 
 PROJECTION = Projection(
     name="orders",
-    version=1,
+    version=2,
     handles=frozenset(get_args(Handled)),
-    tables=(ORDERS, ORDER_HISTORY, ORDER_REFUNDS),
+    tables=(ORDERS, ORDER_HISTORY, ORDER_REFUNDS, UNCONFIRMED_REFUNDS),
     fold=fold,
     partitions=COMMERCE_PARTITIONS,
 )

@@ -45,6 +45,7 @@ PRODUCTS = RangeTable(
     key=("product_id",),
     indexes=("(category, product_id DESC)",),
     touches=(("products", "product_id"),),
+    revisable=True,
 )
 
 _encode = msgspec.json.Encoder().encode

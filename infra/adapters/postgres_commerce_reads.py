@@ -120,6 +120,12 @@ PROBLEMS = f"""
 SELECT checkout_id, order_id, problem FROM orders WHERE problem IS NOT NULL AND until = {OPEN}
 UNION ALL
 SELECT checkout_id, NULL, problem FROM checkouts WHERE problem IS NOT NULL AND until = {OPEN}
+UNION ALL
+SELECT checkout_id, NULL, 'capture_unconfirmed' FROM checkouts WHERE unconfirmed AND until = {OPEN}
+UNION ALL
+SELECT o.checkout_id, o.order_id, 'refund_unconfirmed'
+FROM unconfirmed_refunds u JOIN orders o ON o.order_id = u.order_id AND o.until = {OPEN}
+WHERE u.until = {OPEN}
 ORDER BY 1, 2
 """
 

@@ -22,7 +22,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     about = "the newest checkouts, or those that an operator has to look at"
     kind = kinds.add_parser("list", help=about, description=f"plaza checkouts list: {about}.")
     kind.add_argument(
-        "--problem", action="store_true", help="captures, refunds, cancels that failed"
+        "--problem",
+        action="store_true",
+        help="captures, refunds, cancels that failed, or that the provider tells nothing of",
     )
     kind.add_argument("--status", choices=STATUSES, help="in this status only")
     kind.add_argument("--limit", type=whole, default=LIMIT, metavar="N", help="at most so many")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from domain.commerce.order.commands import CancelOrder
 from tests.contract.provider import (
     Receiver,
     StandIn,
@@ -169,6 +170,33 @@ async def test_notifications_end_in_the_same_state_however_they_travel(
     found = {id_: await till.finished(id_) for id_ in started}
     assert list(found.values()) == expected
     await till.check(product, found)
+
+
+async def test_money_that_moves_without_a_word_is_asked_for_again_and_never_believed(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("processes.checkout.SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr("processes.returns.SETTLE_SECONDS", 0.2)
+    product = await till.product()
+    till.stand_in.switch(notifications={"hold": True})
+    checkout_id = await till.buy(product)
+    order_id = (await till.state(f"checkout:{checkout_id}")).orders[0].order_id
+    checkout = await till.without_a_word(f"checkout:{checkout_id}", 2)
+    order = await till.state(f"order:{order_id}")
+    assert (checkout.status, order.status, order.captured.value) == ("pending", "pending", 0)
+    till.crash()
+    await till.without_a_word(f"checkout:{checkout_id}", 3)
+    till.stand_in.switch()
+    assert await till.finished(checkout_id) == "confirmed"
+
+    till.stand_in.switch(notifications={"hold": True})
+    await till.execute(CancelOrder(order_id=order_id, member_id=order.member_id))
+    order = await till.without_a_word(f"order:{order_id}", 2)
+    assert (order.refunded.value, order.payment_status) == (0, "captured")
+    till.stand_in.switch()
+    await till.paid_back(order_id)
+    (payment,) = till.paid(checkout_id)
+    assert [m["kind"] for m in payment["movements"]] == ["capture", "refund"]
 
 
 async def test_crashes_at_random_among_many_checkouts(till: Till) -> None:

@@ -16,8 +16,9 @@ from typing import Any, Self
 from domain.commerce.cart.commands import CheckOutCart, PutCartItem
 from domain.commerce.cart.events import CartItem
 from domain.commerce.checkout.commands import StartCheckout
-from domain.commerce.checkout.decider import PAYMENT_SECRETS, checkout_stream
+from domain.commerce.checkout.decider import PAYMENT_SECRETS, Checkout, checkout_stream
 from domain.commerce.checkout.events import CheckoutOrder, ItemsReserved, OrdersCreated
+from domain.commerce.order.decider import order_stream
 from domain.commerce.order.events import OrderLine
 from domain.commerce.payment.commands import RecordNotification
 from domain.commerce.product.commands import ListProduct
@@ -334,6 +335,23 @@ class Till:
                 state = await self.state(checkout_stream(checkout_id))
                 if state.status in FINAL and not state.open_calls and not state.unwanted:
                     return str(state.status)
+                await asyncio.sleep(0.02)
+
+    async def without_a_word(self, stream: str, tries: int) -> Any:
+        """The state of a checkout or an order that has asked so often again for what the provider
+        accepted, a capture or a refund."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                state = await self.state(stream)
+                calls = state.calls if isinstance(state, Checkout) else state.refunds
+                if any(c.status == "accepted" and c.tries >= tries for c in calls.values()):
+                    return state
+                await asyncio.sleep(0.02)
+
+    async def paid_back(self, order_id: str) -> None:
+        """Wait until everything that was captured for an order is refunded."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await self.state(order_stream(order_id))).payment_status != "refunded":  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     def paid(self, checkout_id: str) -> list[dict[str, Any]]:

@@ -105,6 +105,12 @@ def accepted(attempt: int, psp: str) -> events.CaptureAccepted:
     )
 
 
+def unconfirmed(retry_at: datetime) -> events.CaptureUnconfirmed:
+    return events.CaptureUnconfirmed(
+        checkout_id="c1", attempt=1, said="accepted it again", retry_at=retry_at
+    )
+
+
 def captured(attempt: int = 1, psp: str = "CAP1") -> events.PaymentCaptured:
     return events.PaymentCaptured(checkout_id="c1", attempt=attempt, psp_reference=psp)
 
@@ -130,6 +136,7 @@ WAITING = (*AUTHORISING, PENDING)
 CREATING = (*AUTHORISING, AUTHORISED)
 CAPTURING = (*CREATING, CREATED, asked("capture", 1, "PSP"))
 SETTLING = (*CAPTURING, accepted(1, "CAP1"))
+UNCONFIRMED = (*SETTLING, unconfirmed(SETTLED + timedelta(seconds=40)))
 CAPTURING_AGAIN = (*SETTLING, capture_failed(), asked("capture", 2, "PSP"))
 CONFIRMING = (*SETTLING, captured())
 DONE = (*CONFIRMING, CONFIRMED)
@@ -161,6 +168,7 @@ HISTORIES: Mapping[str, Sequence[Any]] = {
     "create_orders": CREATING,
     "capture": CAPTURING,
     "capture accepted": SETTLING,
+    "capture unconfirmed": UNCONFIRMED,
     "capture again": CAPTURING_AGAIN,
     "confirm": CONFIRMING,
     "confirmed": DONE,
@@ -256,6 +264,12 @@ TABLE: Mapping[str, Mapping[str, list[str]]] = {
         "capture failed": AFTER_LATE_FAILURE,
     },
     "capture accepted": {
+        "other yes": UNWANTED[:1],
+        "capture yes": ["captured", *TO_CONFIRMED],
+        "capture no": AFTER_LATE_FAILURE,
+        "capture failed": AFTER_LATE_FAILURE,
+    },
+    "capture unconfirmed": {
         "other yes": UNWANTED[:1],
         "capture yes": ["captured", *TO_CONFIRMED],
         "capture no": AFTER_LATE_FAILURE,
@@ -511,11 +525,57 @@ def test_an_answer_that_does_not_fit_is_no_answer(history: Sequence[Any], key: s
     assert recorded(next_of(history, answer(key, said)), history) == ["provider_unanswered"]
 
 
-def test_an_accepted_capture_waits_for_its_notification_and_is_believed_in_time() -> None:
+def test_an_accepted_capture_waits_for_its_notification() -> None:
     following = next_of(CAPTURING, answer("c1:capture:1", Accepted("CAP1")))
     assert recorded(following, CAPTURING) == ["capture_accepted"]
     assert next_of(SETTLING) == Next(questions=[], wake_at=SETTLED)
-    assert recorded(next_of(SETTLING, at=SETTLED), SETTLING) == ["captured", *TO_CONFIRMED]
+
+
+SAID_AGAIN: Sequence[Answer] = (
+    Accepted("CAP1"),
+    Refused("already captured"),
+    Unanswered("timed out"),
+)
+
+
+@pytest.mark.parametrize("said", SAID_AGAIN)
+def test_a_capture_without_a_word_is_asked_again_under_its_key_and_never_believed(
+    said: Answer,
+) -> None:
+    """Whatever the question's repetition is answered: only a notification decides."""
+    late = next_of(SETTLING, at=SETTLED)
+    assert not late.commands
+    assert [question.key for question in late.questions] == ["c1:capture:1"]
+    following = next_of(SETTLING, answer("c1:capture:1", said), at=SETTLED)
+    assert recorded(following, SETTLING) == ["capture_unconfirmed"]
+    (command,) = following.commands
+    assert isinstance(command, commands.RecordCaptureUnconfirmed)
+    assert command.retry_at == SETTLED + timedelta(seconds=40)
+    history = (*SETTLING, unconfirmed(command.retry_at))
+    assert next_of(history, at=SETTLED) == Next(questions=[], wake_at=command.retry_at)
+    assert recorded(next_of(history, CAPTURE_YES), history) == ["captured", *TO_CONFIRMED]
+    assert recorded(next_of(history, CAPTURE_NO), history) == AFTER_LATE_FAILURE
+
+
+def test_the_waits_of_a_capture_without_a_word_grow_to_an_hour_and_end_with_its_key() -> None:
+    history: tuple[Any, ...] = SETTLING
+    at = SETTLED
+    waits = []
+    while questions := next_of(history, at=at).questions:
+        assert [question.key for question in questions] == ["c1:capture:1"]
+        (command,) = next_of(history, answer("c1:capture:1", Accepted("CAP1")), at=at).commands
+        assert isinstance(command, commands.RecordCaptureUnconfirmed)
+        history = (*history, unconfirmed(command.retry_at))
+        waits.append((command.retry_at - at).total_seconds())
+        at = command.retry_at
+    assert waits[:9] == [40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
+    assert timedelta(0) <= at - (SETTLED + timedelta(days=6)) < timedelta(hours=1)
+    assert next_of(history, at=at + timedelta(days=30)) == Next(questions=[])
+    assert recorded(next_of(history, CAPTURE_YES), history) == ["captured", *TO_CONFIRMED]
+
+
+def test_the_answer_to_a_question_that_was_not_due_again_changes_nothing() -> None:
+    assert not next_of(SETTLING, answer("c1:capture:1", Accepted("CAP1"))).commands
 
 
 def test_a_notification_may_come_before_the_answer() -> None:

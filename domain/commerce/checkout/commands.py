@@ -74,8 +74,17 @@ class RecordCaptureAccepted(Command, frozen=True, kw_only=True):
     settles_at: datetime
 
 
+class RecordCaptureUnconfirmed(Command, frozen=True, kw_only=True):
+    """An accepted capture was asked again, for want of a word."""
+
+    checkout_id: str
+    key: str
+    said: str
+    retry_at: datetime
+
+
 class RecordCaptured(Command, frozen=True, kw_only=True):
-    """`psp_reference` is the capture's own; empty where time has decided."""
+    """`psp_reference` is the capture's own."""
 
     checkout_id: str
     psp_reference: str
@@ -147,6 +156,7 @@ CheckoutCommand = (
     | RecordRefused
     | RecordOrdersCreated
     | RecordCaptureAccepted
+    | RecordCaptureUnconfirmed
     | RecordCaptured
     | RecordCaptureFailed
     | RecordConfirmed

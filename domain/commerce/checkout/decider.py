@@ -66,6 +66,7 @@ Recordable = (
     | commands.RecordRefused
     | commands.RecordOrdersCreated
     | commands.RecordCaptureAccepted
+    | commands.RecordCaptureUnconfirmed
     | commands.RecordCaptured
     | commands.RecordCaptureFailed
     | commands.RecordConfirmed
@@ -84,7 +85,7 @@ AFTER_ORDERS = frozenset({"capture", "confirm", "confirmed"})
 class Call(Struct, frozen=True, kw_only=True):
     """A question to the provider, by its key. `references` are what the provider calls it.
 
-    `retry_at` is when to ask again, or, once accepted, when it counts as done.
+    `retry_at` is when to ask again, `settles_at` when a word was first due once it was accepted.
     """
 
     step: CallStep
@@ -98,6 +99,7 @@ class Call(Struct, frozen=True, kw_only=True):
     references: frozenset[str] = frozenset()
     tries: int = 0
     retry_at: datetime | None = None
+    settles_at: datetime | None = None
 
 
 class Failure(Struct, frozen=True):
@@ -183,6 +185,8 @@ def record(  # noqa: C901, PLR0911, PLR0912
             return orders_created(checkout)
         case commands.RecordCaptureAccepted():
             return capture_accepted(command, checkout)
+        case commands.RecordCaptureUnconfirmed():
+            return capture_unconfirmed(command, checkout)
         case commands.RecordCaptured():
             return captured(command, checkout)
         case commands.RecordCaptureFailed():
@@ -347,6 +351,25 @@ def capture_accepted(
     ]
 
 
+def capture_unconfirmed(
+    command: commands.RecordCaptureUnconfirmed, checkout: Checkout
+) -> list[CheckoutEvent]:
+    """Recorded where the question was due again; an answer that comes twice counts once."""
+    call = checkout.calls.get(command.key)
+    if call is None or call.status != "accepted":
+        return []
+    if call.retry_at is not None and command.retry_at <= call.retry_at:
+        return []
+    return [
+        events.CaptureUnconfirmed(
+            checkout_id=command.checkout_id,
+            attempt=call.attempt,
+            said=command.said,
+            retry_at=command.retry_at,
+        )
+    ]
+
+
 def captured(command: commands.RecordCaptured, checkout: Checkout) -> list[CheckoutEvent]:
     call = capture_meant(command.psp_reference, checkout)
     if call is None or call.status not in {"asked", "accepted"}:
@@ -355,7 +378,7 @@ def captured(command: commands.RecordCaptured, checkout: Checkout) -> list[Check
         events.PaymentCaptured(
             checkout_id=command.checkout_id,
             attempt=call.attempt,
-            psp_reference=command.psp_reference or min(call.references, default=""),
+            psp_reference=command.psp_reference,
         )
     ]
 
@@ -520,7 +543,9 @@ def evolve(checkout: Checkout, event: CheckoutEvent) -> Checkout:  # noqa: C901,
             # The holds became sales: from here on, undoing means to restock.
             return replace(checkout, phase="capture", reserved=False, ordered=True)
         case events.CaptureAccepted():
-            return change_capture(checkout, event, "accepted", retry_at=event.settles_at)
+            return change_capture(checkout, event, "accepted", settles_at=event.settles_at)
+        case events.CaptureUnconfirmed():
+            return asked_again(checkout, event)
         case events.PaymentCaptured():
             done = change_capture(checkout, event, "done")
             return done if checkout.phase == "confirmed" else replace(done, phase="confirm")
@@ -601,19 +626,36 @@ def change_call(checkout: Checkout, key: str, **changes: Any) -> Checkout:
     return replace(checkout, calls={**checkout.calls, key: changed})
 
 
+def capture_of(attempt: int, checkout: Checkout) -> Call:
+    return next(
+        call
+        for call in checkout.calls.values()
+        if call.step == "capture" and call.attempt == attempt
+    )
+
+
+def asked_again(checkout: Checkout, event: events.CaptureUnconfirmed) -> Checkout:
+    call = capture_of(event.attempt, checkout)
+    return change_call(checkout, call.key, tries=call.tries + 1, retry_at=event.retry_at)
+
+
 def change_capture(
     checkout: Checkout,
     event: events.CaptureAccepted | events.PaymentCaptured | events.CaptureFailed,
     status: CallStatus,
-    retry_at: datetime | None = None,
+    settles_at: datetime | None = None,
 ) -> Checkout:
-    call = next(
-        call
-        for call in checkout.calls.values()
-        if call.step == "capture" and call.attempt == event.attempt
-    )
+    call = capture_of(event.attempt, checkout)
     references = call.references | {event.psp_reference} - {""}
-    return change_call(checkout, call.key, status=status, references=references, retry_at=retry_at)
+    return change_call(
+        checkout,
+        call.key,
+        status=status,
+        references=references,
+        tries=0,
+        retry_at=settles_at,
+        settles_at=settles_at,
+    )
 
 
 def cancel_refused(checkout: Checkout, event: events.CancelFailed) -> Checkout:

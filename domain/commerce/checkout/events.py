@@ -115,13 +115,24 @@ class OrdersCreated(Event, frozen=True, kw_only=True, tag="checkout.orders_creat
 
 
 class CaptureAccepted(Event, frozen=True, kw_only=True, tag="checkout.capture_accepted.v1"):
-    """The provider will do it and say so; without a word until `settles_at` it counts as done."""
+    """The provider will do it and say so; without a word by `settles_at` it is asked again."""
 
     ordered_by: ClassVar[str] = "checkout_id"
     checkout_id: str
     attempt: int
     psp_reference: str
     settles_at: datetime
+
+
+class CaptureUnconfirmed(Event, frozen=True, kw_only=True, tag="checkout.capture_unconfirmed.v1"):
+    """An accepted capture stays without a word. It was asked again under its key, to which the
+    provider `said` this. Only a notification decides; asked again at `retry_at`."""
+
+    ordered_by: ClassVar[str] = "checkout_id"
+    checkout_id: str
+    attempt: int
+    said: str
+    retry_at: datetime
 
 
 class PaymentCaptured(Event, frozen=True, kw_only=True, tag="checkout.captured.v1"):
@@ -213,6 +224,7 @@ CheckoutEvent = (
     | UnwantedAuthorised
     | OrdersCreated
     | CaptureAccepted
+    | CaptureUnconfirmed
     | PaymentCaptured
     | CaptureFailed
     | CheckoutConfirmed

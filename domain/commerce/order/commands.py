@@ -95,6 +95,15 @@ class RecordRefundAccepted(Command, frozen=True, kw_only=True):
     settles_at: datetime
 
 
+class RecordRefundUnconfirmed(Command, frozen=True, kw_only=True):
+    """An accepted refund was asked again, for want of a word."""
+
+    order_id: str
+    refund_id: str
+    said: str
+    retry_at: datetime
+
+
 class RecordRefunded(Command, frozen=True, kw_only=True):
     """`refund_id` may be empty: then the refund is found by its reference."""
 
@@ -126,6 +135,7 @@ OrderCommand = (
     | AskRefund
     | RecordRefundUnanswered
     | RecordRefundAccepted
+    | RecordRefundUnconfirmed
     | RecordRefunded
     | RecordRefundFailed
 )

@@ -41,7 +41,7 @@ RefundStatus = Literal["due", "asked", "accepted", "done", "failed"]
 
 
 class Refund(Struct, frozen=True, kw_only=True):
-    """`retry_at` is when to ask again, or, once accepted, when it counts as done."""
+    """`retry_at` is when to ask again, `settles_at` when a word was first due once accepted."""
 
     amount: Money
     status: RefundStatus = "due"
@@ -49,6 +49,7 @@ class Refund(Struct, frozen=True, kw_only=True):
     psp_reference: str = ""
     tries: int = 0
     retry_at: datetime | None = None
+    settles_at: datetime | None = None
 
 
 class Order(Struct, frozen=True):
@@ -123,6 +124,8 @@ def decide(  # noqa: C901, PLR0911, PLR0912
             return refund_unanswered(command, order)
         case commands.RecordRefundAccepted():
             return refund_accepted(command, order)
+        case commands.RecordRefundUnconfirmed():
+            return refund_unconfirmed(command, order)
         case commands.RecordRefunded():
             return refunded(command, order)
         case commands.RecordRefundFailed():
@@ -333,6 +336,23 @@ def refund_accepted(command: commands.RecordRefundAccepted, order: Order) -> lis
     ]
 
 
+def refund_unconfirmed(command: commands.RecordRefundUnconfirmed, order: Order) -> list[OrderEvent]:
+    """Recorded where the question was due again; an answer that comes twice counts once."""
+    refund = order.refunds.get(command.refund_id)
+    if refund is None or refund.status != "accepted":
+        return []
+    if refund.retry_at is not None and command.retry_at <= refund.retry_at:
+        return []
+    return [
+        events.RefundUnconfirmed(
+            order_id=order.order_id,
+            refund_id=command.refund_id,
+            said=command.said,
+            retry_at=command.retry_at,
+        )
+    ]
+
+
 def refunded(command: commands.RecordRefunded, order: Order) -> list[OrderEvent]:
     refund_id = found_refund(command.refund_id, command.psp_reference, order)
     refund = order.refunds.get(refund_id)
@@ -425,8 +445,13 @@ def evolve(order: Order, event: OrderEvent) -> Order:  # noqa: C901, PLR0911, PL
                 event.refund_id,
                 status="accepted",
                 psp_reference=event.psp_reference,
+                tries=0,
                 retry_at=event.settles_at,
+                settles_at=event.settles_at,
             )
+        case events.RefundUnconfirmed():
+            tries = order.refunds[event.refund_id].tries + 1
+            return change_refund(order, event.refund_id, tries=tries, retry_at=event.retry_at)
         case events.OrderRefunded():
             return change_refund(
                 order, event.refund_id, status="done", psp_reference=event.psp_reference

@@ -148,13 +148,24 @@ class RefundUnanswered(Event, frozen=True, kw_only=True, tag="order.refund_unans
 
 
 class RefundAccepted(Event, frozen=True, kw_only=True, tag="order.refund_accepted.v1"):
-    """The provider will do it and say so; without a word until `settles_at` it counts as done."""
+    """The provider will do it and say so; without a word by `settles_at` it is asked again."""
 
     ordered_by: ClassVar[str] = "order_id"
     order_id: str
     refund_id: str
     psp_reference: str
     settles_at: datetime
+
+
+class RefundUnconfirmed(Event, frozen=True, kw_only=True, tag="order.refund_unconfirmed.v1"):
+    """An accepted refund stays without a word. It was asked again under its key, to which the
+    provider `said` this. Only a notification decides; asked again at `retry_at`."""
+
+    ordered_by: ClassVar[str] = "order_id"
+    order_id: str
+    refund_id: str
+    said: str
+    retry_at: datetime
 
 
 class OrderRefunded(Event, frozen=True, kw_only=True, tag="order.refunded.v1"):
@@ -190,6 +201,7 @@ OrderEvent = (
     | RefundAsked
     | RefundUnanswered
     | RefundAccepted
+    | RefundUnconfirmed
     | OrderRefunded
     | RefundFailed
 )
