@@ -17,9 +17,18 @@ from typing import TypeVar
 import msgspec
 import psycopg
 import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.process_collector import ProcessCollector
 
 import infra
 from infra.adapters.migrations import DatabaseMismatch, migrate
+from infra.composition.metrics_server import serve_metrics
+from infra.composition.process_metrics import (
+    TARGETS,
+    Target,
+    child_metrics,
+    write_targets,
+)
 from infra.composition.running import Running, forget_running, hold, write_running
 from infra.composition.settings import (
     Settings,
@@ -95,6 +104,7 @@ async def run(plan: Plan, tell: Tell, on_ready: Callable[[Running], None]) -> No
         tell("stopping")
         await supervisor.stop()
         forget_running(folder)
+        (folder / TARGETS).unlink(missing_ok=True)
         lock.close()
         tell("stopped")
 
@@ -123,8 +133,8 @@ async def _start(
     )
     write_running(settings.folder, running)
     services = [supervisor.keep(child) for child in _services(plan, settings)]
-    for child in _workers(plan, settings):
-        supervisor.keep(child)
+    workers = [supervisor.keep(child) for child in _workers(plan, settings)]
+    write_targets(settings.folder, _targets(settings, supervisor, workers))
     for child in [*kept.values(), *services]:
         await _tell_when_ready(child, tell, FULL_START_SECONDS if plan.full else START_SECONDS)
     running.ready = True
@@ -242,6 +252,30 @@ def _workers(plan: Plan, settings: Settings) -> list[Child]:
     children[0] = with_arguments(children[0], "worker", *social)
     children.append(with_arguments(children[0], "commerce-worker", *commerce))
     return [Child(child, OWN_PROCESSES) for child in children]
+
+
+def _targets(settings: Settings, supervisor: Supervisor, workers: Sequence[Child]) -> list[Target]:
+    """Where each process serves its metrics, this one too."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    child_metrics(registry, lambda: supervisor.children, settings.folder)
+    own = serve_metrics(0, settings.bind_host, registry)
+    places = {
+        "supervisor": ("supervisor", own.server_address[1]),
+        "command-api": ("command-api", settings.command_api_port),
+        "query-api": ("query-api", settings.query_api_port),
+    }
+    for child in workers:
+        environment = child.program.environment or {}
+        job = "relay" if child.name == "relay" else "worker"
+        places[child.name] = (job, int(environment[variable_name("metrics_port")]))
+    return [
+        Target(
+            [service_address(settings, int(port)).removeprefix("http://")],
+            {"job": job, "process": name},
+        )
+        for name, (job, port) in places.items()
+    ]
 
 
 def with_arguments(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from infra.adapters.postgres_changes import PostgresChanges
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.adapters.postgres_reads import PostgresReads
 from infra.adapters.redis_timelines import RedisTimelineReader
+from infra.adapters.system_view import SystemView
 from infra.codec import COMMERCE_PARTITIONS, username_key
 from infra.commerce_reads import PROJECTIONS as COMMERCE_PROJECTIONS
 from infra.commerce_reads import CommerceReads
@@ -37,7 +38,9 @@ from infra.ports import Clock, Keyring
 from infra.reads import Changes, Reads, ReadsUnavailable
 from infra.runtime.frames import LogLines
 from infra.runtime.live import Live
-from infra.timelines import TimelineReader
+from infra.runtime.system_metrics import SystemMetrics
+from infra.system_state import SystemState
+from infra.timelines import TimelineReader, TimelinesUnavailable
 from query_api import cart, checkouts, explain, orders, posts, products, users
 from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
@@ -84,6 +87,9 @@ class Resources:
     log: LogLines | None = None
     """None: there is no firehose."""
 
+    system: Callable[[], Awaitable[SystemState]] | None = None
+    """None: nothing is measured of the log and of who follows it."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -120,7 +126,8 @@ def utc_now() -> datetime:
 def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    metrics = RequestMetrics(registry)
+    system = None if resources.system is None else SystemMetrics(registry, resources.system)
+    metrics = RequestMetrics(registry, None if system is None else system.refresh)
     reads, keyring = resources.reads, resources.keyring
     catalogue = None if resources.commerce is None else Products(resources.commerce)
     cards = catalogue or NoProducts()
@@ -284,6 +291,15 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(timelines.close)
         log = await PostgresEventLog.open(url)
         stack.push_async_callback(log.close)
+
+        async def kept() -> Mapping[int, int]:
+            try:
+                return await timelines.applied()
+            except TimelinesUnavailable:
+                return {}
+
+        system = await SystemView.open(url, kept)
+        stack.push_async_callback(system.close)
         yield Resources(
             reads=reads,
             changes=PostgresChanges(url),
@@ -298,4 +314,5 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             clock=utc_now,
             commerce=commerce,
             log=log,
+            system=system.look,
         )

@@ -76,7 +76,7 @@ def routes(
         )
     )
     async def measured(_request: Request) -> Response:
-        return Response(metrics_kept.text(), headers={"content-type": metrics.MEDIA_TYPE})
+        return Response(await metrics_kept.text(), headers={"content-type": metrics.MEDIA_TYPE})
 
     async def contract(_request: Request) -> Response:
         return Response(document, media_type="application/json")

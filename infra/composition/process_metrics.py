@@ -1,0 +1,135 @@
+"""What `plaza up` knows of its children: which run, how often they were started, what they use."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from infra.composition.supervisor import Child
+from infra.measures import Gauges, Labels
+
+PROC = Path("/proc")
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TARGETS = "targets.json"
+
+
+class Usage(msgspec.Struct):
+    """What a process and those of its group use: seconds of processors, bytes of memory."""
+
+    cpu_seconds: float = 0.0
+    resident_bytes: int = 0
+
+
+class Target(msgspec.Struct, frozen=True):
+    """One entry of a file that Prometheus discovers targets by (`file_sd_configs`)."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
+
+def child_metrics(
+    registry: CollectorRegistry, children: Callable[[], Iterable[Child]], folder: Path
+) -> None:
+    """Measure children of a supervisor, and the disk that their data is on."""
+
+    def of_each(value: Callable[[Child], float]) -> Callable[[], Mapping[Labels, float]]:
+        return lambda: {(child.name,): value(child) for child in children()}
+
+    def used(value: Callable[[Usage], float]) -> Callable[[], Mapping[Labels, float]]:
+        def look() -> Mapping[Labels, float]:
+            groups = usage()
+            return {
+                (child.name,): value(groups.get(child.process.pid, Usage()))
+                for child in children()
+                if child.process is not None
+            }
+
+        return look
+
+    label = ["child"]
+    Gauges(
+        "plaza_child_up",
+        "1 while the process runs and has answered, else 0",
+        label,
+        registry,
+        of_each(lambda child: float(child.ready.is_set())),
+    )
+    Gauges(
+        "plaza_child_starts_total",
+        "How often the process was started",
+        label,
+        registry,
+        of_each(lambda child: child.starts),
+        counter=True,
+    )
+    Gauges(
+        "plaza_child_cpu_seconds_total",
+        "Processor time of the process and its own children, since it was started last",
+        label,
+        registry,
+        used(lambda usage: usage.cpu_seconds),
+        counter=True,
+    )
+    Gauges(
+        "plaza_child_resident_bytes",
+        "Memory of the process and its own children; what they share counts for each",
+        label,
+        registry,
+        used(lambda usage: usage.resident_bytes),
+    )
+    Gauges(
+        "plaza_processors",
+        "Processors that this machine has for us",
+        [],
+        registry,
+        lambda: {(): float(len(os.sched_getaffinity(0)))},
+    )
+    Gauges(
+        "plaza_disk_free_bytes",
+        "Room that is left on the disk of the data folder",
+        [],
+        registry,
+        lambda: {(): float(shutil.disk_usage(folder).free)},
+    )
+    Gauges(
+        "plaza_disk_size_bytes",
+        "Size of the disk of the data folder",
+        [],
+        registry,
+        lambda: {(): float(shutil.disk_usage(folder).total)},
+    )
+
+
+def usage() -> dict[int, Usage]:
+    """What each group of processes uses, by the id of its leader."""
+    groups: dict[int, Usage] = {}
+    for entry in PROC.iterdir():
+        # A process may end between two looks at it.
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if entry.name.isdecimal():
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                group = groups.setdefault(int(fields[2]), Usage())
+                # Its own time, and that of its children that have ended.
+                group.cpu_seconds += sum(map(int, fields[11:15])) / TICKS
+                group.resident_bytes += int(fields[21]) * PAGE_BYTES
+    return groups
+
+
+def write_targets(folder: Path, targets: Iterable[Target]) -> None:
+    """Where Prometheus finds everything that runs on this data folder."""
+    new = folder / f"{TARGETS}.new"
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(list(targets))))
+    new.rename(folder / TARGETS)
+
+
+def read_targets(folder: Path) -> list[Target]:
+    """What was written; nothing where nothing runs, or it cannot be read."""
+    try:
+        return msgspec.json.decode((folder / TARGETS).read_bytes(), type=list[Target])
+    except (OSError, msgspec.DecodeError):
+        return []
