@@ -18,6 +18,10 @@ PortOrNone = Annotated[
     int, Meta(ge=0, le=65535, extra={"allowed": "a port from 1 to 65535, or 0 for none"})
 ]
 Count = Annotated[int, Meta(ge=1, le=10**12, extra={"allowed": "a whole number, 1 or more"})]
+Percent = Annotated[
+    float, Meta(ge=0, le=100, extra={"allowed": "a number from 0 to 100, 0 for not at all"})
+]
+Hours = Annotated[int, Meta(ge=0, le=8760, extra={"allowed": "a whole number from 0 to 8760"})]
 Text = Annotated[str, Meta(extra={"allowed": "text"})]
 Secret = Annotated[str, Meta(extra={"allowed": "text", "secret": True})]
 PostgresUrl = Annotated[
@@ -113,6 +117,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_port: Annotated[
         PortOrNone, Meta(description="where a worker or relay serves /metrics")
     ] = 0
+    retired_build_hours: Annotated[
+        Hours, Meta(description="how long what was served before a switch can be switched back to")
+    ] = 24
+    audit_percent: Annotated[
+        Percent, Meta(description="share of one core for checking what is served against the log")
+    ] = 2.0
+    audit_repair: Annotated[
+        Literal["on", "off"], Meta(description="mend documents that the audit finds wrong")
+    ] = "off"
+    answer_days: Annotated[
+        Count, Meta(description="how long answers to idempotency keys are kept")
+    ] = 7
     java_home: Annotated[
         Text, Meta(description="a Java of version 21 or later, for Kafka and OpenSearch")
     ] = ""
