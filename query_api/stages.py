@@ -5,9 +5,11 @@ Every sixteenth page is timed: timing costs, and percentiles do not need every p
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from infra.measures import Histogram
 
 SECONDS_BUCKETS = (
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05,
@@ -26,12 +28,12 @@ class Stages(Collector):
             "plaza_page_stage_seconds",
             "Time that a stage of a feed page takes, of every sixteenth page",
             ["stage"],
-            buckets=SECONDS_BUCKETS,
-            registry=registry,
+            registry,
+            SECONDS_BUCKETS,
         )
-        self.skeleton: Callable[[float], None] = seconds.labels("skeleton").observe
-        self.hydrate: Callable[[float], None] = seconds.labels("hydrate").observe
-        self.present: Callable[[float], None] = seconds.labels("present").observe
+        self.skeleton: Callable[[float], None] = seconds.times("skeleton").observe
+        self.hydrate: Callable[[float], None] = seconds.times("hydrate").observe
+        self.present: Callable[[float], None] = seconds.times("present").observe
         self.pages = dict.fromkeys(SOURCES, 0)
         registry.register(self)
 

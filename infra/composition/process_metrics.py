@@ -19,7 +19,7 @@ TARGETS = "targets.json"
 
 
 class Usage(msgspec.Struct):
-    """What a process and those of its group use: seconds of processors, bytes of memory."""
+    """What a process and all below it use: seconds of processors, bytes of memory."""
 
     cpu_seconds: float = 0.0
     resident_bytes: int = 0
@@ -106,18 +106,26 @@ def child_metrics(
 
 
 def usage() -> dict[int, Usage]:
-    """What each group of processes uses, by the id of its leader."""
-    groups: dict[int, Usage] = {}
+    """What each process and all below it use, by the id of the uppermost."""
+    own: dict[int, Usage] = {}
+    parents: dict[int, int] = {}
     for entry in PROC.iterdir():
         # A process may end between two looks at it.
         with contextlib.suppress(OSError, ValueError, IndexError):
             if entry.name.isdecimal():
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                group = groups.setdefault(int(fields[2]), Usage())
                 # Its own time, and that of its children that have ended.
-                group.cpu_seconds += sum(map(int, fields[11:15])) / TICKS
-                group.resident_bytes += int(fields[21]) * PAGE_BYTES
-    return groups
+                seconds = sum(map(int, fields[11:15])) / TICKS
+                own[int(entry.name)] = Usage(seconds, int(fields[21]) * PAGE_BYTES)
+                parents[int(entry.name)] = int(fields[1])
+    sums = {process: Usage(used.cpu_seconds, used.resident_bytes) for process, used in own.items()}
+    for process, used in own.items():
+        above = parents[process]
+        while above in sums:
+            sums[above].cpu_seconds += used.cpu_seconds
+            sums[above].resident_bytes += used.resident_bytes
+            above = parents[above]
+    return sums
 
 
 def write_targets(folder: Path, targets: Iterable[Target]) -> None:
