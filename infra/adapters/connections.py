@@ -30,8 +30,13 @@ async def connect(
         postgres_url, autocommit=True, application_name=name, **PARAMETERS
     )
     if settings:
-        with bounded(connection, CONNECT_SECONDS):
-            await connection.execute(settings_query(settings))
+        try:
+            with bounded(connection, CONNECT_SECONDS):
+                await connection.execute(settings_query(settings))
+        except BaseException:
+            # Also when we are told to stop meanwhile: nobody else knows of this connection.
+            await connection.close()
+            raise
     return connection
 
 
