@@ -5,7 +5,7 @@ stale, and while nobody tells us of changes nothing is kept. Stale marks stand o
 themselves, so that a repost knows that its post has changed, and a post that its author has.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -43,12 +43,24 @@ class ProductCards(Protocol):
         """The cards of those products that there are; raises nothing."""
         ...
 
+    async def cards_at(
+        self, position: int, product_ids: Collection[str]
+    ) -> Mapping[str, ProductCard]:
+        """The same as of a position: at the price, and as available, as they were then."""
+        ...
+
 
 class NoProducts:
     """There is no catalogue: posts are shown without products."""
 
     async def cards(self, product_ids: Collection[str]) -> Mapping[str, ProductCard]:
         del product_ids
+        return {}
+
+    async def cards_at(
+        self, position: int, product_ids: Collection[str]
+    ) -> Mapping[str, ProductCard]:
+        del position, product_ids
         return {}
 
 
@@ -247,7 +259,9 @@ class Items:
         self._loads.add(load)
         try:
             cards = await self._reads.cards(positions, post_ids, entries)
-            drawing = Drawing(self._keyring, await prepare(cards, self._keyring, self._products))
+            drawing = Drawing(
+                self._keyring, await prepare(cards, self._keyring, self._products.cards)
+            )
         finally:
             self._loads.discard(load)
         authors = {row.member_id: self._author(drawing, row, load) for row in cards.members}
@@ -315,14 +329,15 @@ class _Load:
         return unchanged and self.keeps(row.author_id)
 
 
-async def prepare(
-    cards: Cards, keyring: Keyring, products: ProductCards
-) -> Mapping[str, ProductCard]:
+LookUp = Callable[[Collection[str]], Awaitable[Mapping[str, ProductCard]]]
+
+
+async def prepare(cards: Cards, keyring: Keyring, look_up: LookUp) -> Mapping[str, ProductCard]:
     """Bring into memory what drawing these cards needs: keys, and the products shown."""
     people = {row.author_id for row in cards.posts} | {row.member_id for row in cards.members}
     await keyring.fetch([id_text(person) for person in people])
     shown = {product for row in cards.posts for product in row.product_ids}
-    return await products.cards(shown) if shown else {}
+    return await look_up(shown) if shown else {}
 
 
 class Drawing:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -18,13 +18,12 @@ from infra.http.cursors import Cursors
 from infra.http.problems import not_found
 from infra.ports import Applied, Clock
 from infra.reads import ReadsUnavailable
+from query_api.as_of import position_asked
 from query_api.commerce_shapes import ProductPage, Seller, money
-from query_api.context import bad_moment, moment_of
 from query_api.generations import Generations
 from query_api.items import Items
 from query_api.shapes import ProductCard
 
-POSITION_DIGITS_MAX = 18
 PRODUCTS_MAX = 50_000
 CARDS_SECONDS = 1.0
 PRODUCTS_SECONDS = 0.5
@@ -128,13 +127,26 @@ class Products:
 
     async def cards(self, product_ids: Collection[str]) -> Mapping[str, ProductCard]:
         """See `query_api.items.ProductCards`: posts are shown without what cannot be read now."""
-        numbers = [number for text in product_ids if (number := number_of(text)) is not None]
-        try:
-            async with asyncio.timeout(CARDS_SECONDS):
-                found = await self.get(numbers)
-        except (ReadsUnavailable, TimeoutError):
-            return {}
-        return {product.card.product_id: product.card for product in found.values()}
+        return await shown(self.get(numbers_of(product_ids)))
+
+    async def cards_at(
+        self, position: int, product_ids: Collection[str]
+    ) -> Mapping[str, ProductCard]:
+        return await shown(self._then(position, numbers_of(product_ids)))
+
+    async def _then(self, position: int, numbers: Collection[int]) -> Mapping[int, Product]:
+        rows = await self._reads.products(numbers, position)
+        return {row.product_id: Product(row) for row in rows}
+
+
+async def shown(looking: Awaitable[Mapping[int, Product]]) -> Mapping[str, ProductCard]:
+    """The cards of what is found in time; none where it cannot be looked for."""
+    try:
+        async with asyncio.timeout(CARDS_SECONDS):
+            found = await looking
+    except (ReadsUnavailable, TimeoutError):
+        return {}
+    return {product.card.product_id: product.card for product in found.values()}
 
 
 class PostsFollow:
@@ -216,6 +228,11 @@ class Fetch:
         self.spoiled = False
 
 
+def numbers_of(product_ids: Collection[str]) -> list[int]:
+    """Those of these that are ids at all, as numbers."""
+    return [number for text in product_ids if (number := number_of(text)) is not None]
+
+
 def number_of(text: str) -> int | None:
     try:
         return id_number(text)
@@ -256,21 +273,8 @@ class Market:
         return True
 
     async def as_of(self, parameters: Mapping[str, str]) -> int | None:
-        """The position that `asOf` names, once everything up to it is applied."""
-        text = parameters.get("asOf")
-        if text is None:
-            return None
-        if text.isascii() and text.isdigit() and len(text) <= POSITION_DIGITS_MAX:
-            position = int(text)
-            if position > self.applied.position and position > await self.reads.head():
-                raise bad_moment("The log has not reached this position yet.")
-        else:
-            moment = moment_of(text)
-            if moment > self.clock():
-                raise bad_moment("This moment has not come yet.")
-            position = await self.reads.position_at(moment)
-        await self.applied.require(position)
-        return position
+        """See `query_api.as_of.position_asked`."""
+        return await position_asked(parameters, self.reads, self.applied, self.clock)
 
 
 def id_in_path(request: Request, name: str, what: str) -> int:

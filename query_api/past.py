@@ -4,6 +4,7 @@ What was erased since is never shown: its texts cannot be read any more.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 
 from domain.shared.identifiers import id_text
 from infra.reads import EntryRow
@@ -35,7 +36,8 @@ async def items_at(
 ) -> dict[int, Item]:
     """Posts as of a position, by their positions; those not yet published are left out."""
     cards = await context.reads.cards_at(at, positions, post_ids)
-    drawing = Drawing(context.keyring, await prepare(cards, context.keyring, context.products))
+    products = partial(context.products.cards_at, at)
+    drawing = Drawing(context.keyring, await prepare(cards, context.keyring, products))
     authors = {row.member_id: drawing.author(row) for row in cards.members}
     return {
         row.position: drawing.item(row, authors[row.author_id], at)

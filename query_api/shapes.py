@@ -23,7 +23,7 @@ class Money(Struct, frozen=True, rename="camel"):
 
 
 class ProductCard(Struct, frozen=True, rename="camel"):
-    """A product as it is now: a post holds no more than its id."""
+    """A product as it is at the moment that the page shows: a post holds no more than its id."""
 
     product_id: str
     title: str

@@ -10,11 +10,13 @@ import httpx
 
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_changes import PostgresChanges
+from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.adapters.postgres_reads import PostgresReads
 from infra.adapters.redis_timelines import RedisTimelineReader
 from infra.composition import query_api
 from infra.composition.query_api import ForgettingRevocations, Resources, Secrets, Service
 from infra.http.authentication import Session
+from projections import SOCIAL
 from tests.square import Square
 
 
@@ -41,6 +43,10 @@ class Asking:
                 assert await timelines.wait_until_reachable(5)
             reads = PostgresReads(square.url)
             stack.push_async_callback(reads.close)
+            commerce = None
+            if square.projections is not SOCIAL:
+                commerce = PostgresCommerceReads(square.url)
+                stack.push_async_callback(commerce.close)
             keyring = await PostgresKeyring.connect(square.url)
             stack.push_async_callback(keyring.close)
             resources = Resources(
@@ -53,6 +59,7 @@ class Asking:
                 ),
                 revocations=ForgettingRevocations(keyring),
                 clock=lambda: datetime.now(UTC),
+                commerce=commerce,
             )
             service = query_api.build(resources)
             await stack.enter_async_context(query_api.kept_current(service, resources))

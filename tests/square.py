@@ -31,7 +31,8 @@ from infra.codec import SOCIAL_PARTITIONS, partition_of, seal_event, username_ke
 from infra.http.authentication import Session, Tokens
 from infra.ports import Frame, Recorded
 from infra.runtime.fanout import Limits, TimelineFanout
-from projections import SOCIAL
+from infra.runtime.projection import Projection
+from projections import COMMERCE, SOCIAL
 from projections.home_timeline import effect_of
 
 EVENTS_MAX = 5_000
@@ -54,18 +55,22 @@ class Square:
     applied: int = 0
     fanout: TimelineFanout | None = None
     chances: Iterator[int] = field(default_factory=count)
+    projections: Sequence[Projection] = SOCIAL
 
     @classmethod
-    async def open(cls, url: str) -> Self:
+    async def open(cls, url: str, *, commerce: bool = False) -> Self:
+        """With `commerce`, what is sold is folded too."""
         await migrate(url)
+        projections = (*SOCIAL, *COMMERCE) if commerce else SOCIAL
         square = cls(
             url,
             await PostgresEventLog.open(url),
             await PostgresKeyring.connect(url),
-            PostgresProjections(url, SOCIAL),
+            PostgresProjections(url, projections),
             await secret(url, "username"),
             Tokens(await secret(url, "token")),
             datetime.now(UTC).replace(microsecond=0) - timedelta(days=1),
+            projections=projections,
         )
         await square.tables.checkpoints()
         return square
@@ -208,21 +213,21 @@ class Square:
     async def apply(self, until: int | None = None) -> int:
         """Fold what has happened (up to a position) into the read tables; answers how far it is."""
         head = await self.log.head() if until is None else until
-        names = [projection.name for projection in SOCIAL]
         while self.applied < head:
             events = [
                 e for e in await self.log.read(self.applied, EVENTS_MAX) if e.position <= head
             ]
             reached = events[-1].position if len(events) == EVENTS_MAX else head
-            async with self.tables.transaction(names, SOCIAL_PARTITIONS) as transaction:
-                for projection in SOCIAL:
-                    folded = [
-                        (e.position, projection.fold(e))
-                        for e in events
-                        if projection.folds(e.event)
-                    ]
-                    await transaction.write(projection.name, folded)
-                    transaction.advance(projection.name, dict.fromkeys(SOCIAL_PARTITIONS, reached))
+            for sealed in self.projections:
+                projection = sealed.with_texts(self.keyring)
+                await projection.prepare(events)
+                name, partitions = projection.name, projection.partitions
+                folded = [
+                    (e.position, projection.fold(e)) for e in events if projection.folds(e.event)
+                ]
+                async with self.tables.transaction([name], partitions) as transaction:
+                    await transaction.write(name, folded)
+                    transaction.advance(name, dict.fromkeys(partitions, reached))
             if self.fanout is not None:
                 await self.fanout.apply(frames(events, self.applied, reached))
             self.history += events

@@ -15,9 +15,11 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from infra.adapters import log_moments
 from infra.adapters import read_queries as queries
 from infra.adapters.connections import PARAMETERS, bounded
-from infra.codec import SOCIAL_PARTITIONS, decode_state
+from infra.adapters.log_moments import MomentsBehind
+from infra.codec import SOCIAL_PARTITIONS
 from infra.ports import OPEN
 from infra.reads import (
     Cards,
@@ -35,6 +37,8 @@ from infra.reads import (
 )
 
 log = structlog.get_logger(__name__)
+
+Parameters = Mapping[str, Any] | Sequence[Any]
 
 CONNECTIONS_MAX = 8
 STATEMENT_SECONDS = 5
@@ -118,18 +122,15 @@ class PostgresReads:
         return found
 
     async def position_at(self, moment: datetime) -> int:
-        low, high = 0, await self.head()
-        # Recorded times rise with positions, so the last event up to a moment can be searched for.
-        while low < high:
-            middle = (low + high + 1) // 2
-            position, stream, version, state = (
-                await self._rows(queries.EVENT_FROM, position=middle)
-            )[0]
-            if decode_state(position, stream, version, state).recorded_at <= moment:
-                low = position
-            else:
-                high = middle - 1
-        return low
+        try:
+            return await log_moments.position_at(self._statement, moment)
+        except MomentsBehind as behind:
+            raise ReadsUnavailable(str(behind)) from behind
+
+    async def index_moments(self, seconds: float) -> None:
+        """Have the index of times ready for whoever asks for a position by one."""
+        with contextlib.suppress(MomentsBehind):
+            await log_moments.extend(self._statement, seconds)
 
     async def head(self) -> int:
         return int((await self._rows(queries.HEAD))[0][0])
@@ -270,10 +271,13 @@ class PostgresReads:
         return [row[0] for row in await self._rows(queries.ERASED_MEMBERS)]
 
     async def _rows(self, statement: str, **parameters: Any) -> list[Any]:
+        return await self._statement(statement, parameters)
+
+    async def _statement(self, statement: str, parameters: Parameters) -> list[Any]:
         return (await self._pipelined([statement], parameters))[0]
 
     async def _pipelined(
-        self, statements: Sequence[str], parameters: Mapping[str, Any]
+        self, statements: Sequence[str], parameters: Parameters
     ) -> list[list[Any]]:
         """The rows of each statement, all asked in one round trip."""
         try:
@@ -291,9 +295,7 @@ class PostgresReads:
             log.warning("reads.unavailable", error=str(error))
             raise ReadsUnavailable(str(error)) from error
 
-    async def _ask(
-        self, statements: Sequence[str], parameters: Mapping[str, Any]
-    ) -> list[list[Any]]:
+    async def _ask(self, statements: Sequence[str], parameters: Parameters) -> list[list[Any]]:
         async with self._connections.take() as connection:
             if len(statements) == 1:
                 cursor = connection.cursor(binary=True)

@@ -262,7 +262,3 @@ WHERE position > %(after)s AND expires_at > now()
 ERASED_MEMBERS = f"SELECT member_id FROM members WHERE erased AND until = {OPEN}"
 
 HEAD = "SELECT coalesce(max(notification_id), 0) FROM log.events"
-EVENT_FROM = """
-SELECT notification_id, originator_id, originator_version, state FROM log.events
-WHERE notification_id >= %(position)s ORDER BY notification_id LIMIT 1
-"""
