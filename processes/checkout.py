@@ -365,7 +365,7 @@ def retry_wait(tries: int) -> timedelta:
 
 def unconfirmed(checkout: Checkout, call: Call, answer: Answer, now: datetime) -> list[Command]:
     """It was accepted; so neither a no nor silence is a no now: its notification decides."""
-    if call.retry_at is None or call.retry_at > now:
+    if lies_ahead(call.retry_at, SETTLE_SECONDS_MAX, now):
         return []
     return [
         commands.RecordCaptureUnconfirmed(
@@ -390,6 +390,12 @@ def said_again(answer: Answer) -> str:
 
 def settle_wait(tries: int) -> timedelta:
     return timedelta(seconds=min(SETTLE_SECONDS * 2 ** min(tries + 1, 10), SETTLE_SECONDS_MAX))
+
+
+def lies_ahead(retry_at: datetime | None, longest_seconds: float, now: datetime) -> bool:
+    """Whether it is still to be waited for. What lies further ahead than anything is ever put off
+    was put off before the clock was set back."""
+    return retry_at is not None and now < retry_at <= now + timedelta(seconds=longest_seconds)
 
 
 def may_ask_again(settles_at: datetime | None, now: datetime) -> bool:
@@ -588,7 +594,8 @@ def waits(checkout: Checkout, now: datetime) -> Next:
     questions = []
     unsettled = [call for call in checkout.calls.values() if call.status in {"asked", "accepted"}]
     for call in unsettled:
-        if call.retry_at is not None and call.retry_at > now:
+        longest = RETRY_SECONDS_MAX if call.status == "asked" else SETTLE_SECONDS_MAX
+        if call.retry_at is not None and lies_ahead(call.retry_at, longest, now):
             times.append(call.retry_at)
         elif may_ask_again(call.settles_at, now):
             questions.append(question(checkout, call))

@@ -29,7 +29,10 @@ from infra import payments
 from infra.payments import Accepted, Answer, Refused, Unanswered
 from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
 from processes.checkout import (
+    RETRY_SECONDS_MAX,
     SETTLE_SECONDS,
+    SETTLE_SECONDS_MAX,
+    lies_ahead,
     may_ask_again,
     refund_reference,
     retry_wait,
@@ -47,7 +50,8 @@ def proceed(
                 continue
             if refund.status == "asked":
                 return Next(commands=[answered(order, refund_id, refund, cause.answer, now)])
-            if refund.status == "accepted" and is_due(refund, now):
+            late = not lies_ahead(refund.retry_at, SETTLE_SECONDS_MAX, now)
+            if refund.status == "accepted" and late:
                 return Next(commands=[unconfirmed(order, refund_id, refund, cause.answer, now)])
     found = [*restock(order), *refunds(order)]
     return Next(commands=found) if found else waits(order, now)
@@ -118,17 +122,14 @@ def unconfirmed(
     )
 
 
-def is_due(refund: Refund, now: datetime) -> bool:
-    return refund.retry_at is None or refund.retry_at <= now
-
-
 def waits(order: Order, now: datetime) -> Next:
     times = []
     questions = []
     for refund_id, refund in order.refunds.items():
         if refund.status not in {"asked", "accepted"}:
             continue
-        if refund.retry_at is not None and refund.retry_at > now:
+        longest = RETRY_SECONDS_MAX if refund.status == "asked" else SETTLE_SECONDS_MAX
+        if refund.retry_at is not None and lies_ahead(refund.retry_at, longest, now):
             times.append(refund.retry_at)
         elif may_ask_again(refund.settles_at, now):
             questions.append(question(order, refund_id, refund))

@@ -12,7 +12,8 @@ from infra.codec import COMMERCE_PARTITIONS
 from infra.ports import Clock, LogUnavailable, Recorded, StreamMoved
 from infra.runtime.execute import Execute
 from infra.runtime.react import Process
-from infra.runtime.sagas import RETRY_SECONDS, Timers
+from infra.runtime.sagas import RETRY_SECONDS
+from infra.runtime.timers import Errands, Timers
 
 K = TypeVar("K")
 
@@ -37,15 +38,10 @@ class Waiting(Generic[K]):
         self._due = due
         self._execute = execute
         self._timers = Timers(clock, self._ring)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
 
     async def run(self) -> None:
-        try:
-            await self._timers.run()
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._errands.beside(self._timers.run())
 
     def set(self, key: K, at: datetime) -> None:
         self._timers.set(key, at)
@@ -58,9 +54,7 @@ class Waiting(Generic[K]):
             self._timers.set(key, at)
 
     def _ring(self, key: K) -> None:
-        task = asyncio.create_task(self._command(key))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._errands.start(self._command(key))
 
     async def _command(self, key: K) -> None:
         while True:

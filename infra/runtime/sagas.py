@@ -5,10 +5,8 @@ waiting and when to look again, is made anew after a crash from the work that is
 """
 
 import asyncio
-import heapq
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
@@ -24,11 +22,10 @@ from infra.payments import Authorise, Payments, PaymentSecrets, SubmitDetails, U
 from infra.ports import Clock, LogUnavailable, Recorded, StreamMoved
 from infra.runtime.execute import UNEXPLAINED, Context, Outcome, State
 from infra.runtime.react import Process
+from infra.runtime.timers import Errands, Timers
 from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
 
 ROUNDS_MAX = 20
-LOOK_SECONDS = 1.0
-"""Timers look at the clock this often at least, so that a jump of the clock is noticed."""
 RETRY_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
@@ -40,56 +37,6 @@ class Executing(Protocol):
     async def execute(self, *commands: Command, context: Context = UNEXPLAINED) -> Outcome: ...
 
     async def state(self, stream: str, *, fresh: bool = False) -> State: ...
-
-
-class Timers:
-    """Calls `due` with each key once its time has come, by a clock that may jump."""
-
-    def __init__(self, clock: Clock, due: Callable[[Any], None]) -> None:
-        self._clock = clock
-        self._due = due
-        self._times: dict[Any, datetime] = {}
-        self._heap: list[tuple[datetime, int, Any]] = []
-        self._number = 0
-        self._changed = asyncio.Event()
-
-    def set(self, key: Any, at: datetime) -> None:
-        """Wake this key at that time, and at no other."""
-        if self._times.get(key) == at:
-            return
-        self._times[key] = at
-        self._number += 1
-        heapq.heappush(self._heap, (at, self._number, key))
-        if self._heap[0][2] == key:
-            self._changed.set()
-
-    def clear(self, key: Any) -> None:
-        self._times.pop(key, None)
-
-    async def run(self) -> None:
-        while True:
-            self._changed.clear()
-            seconds = self._ring()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
-
-    def _ring(self) -> float:
-        """Ring what is due; answers how long to sleep."""
-        now = self._clock()
-        while self._heap:
-            at, _, key = self._heap[0]
-            if self._times.get(key) != at:
-                heapq.heappop(self._heap)
-            elif at <= now:
-                heapq.heappop(self._heap)
-                del self._times[key]
-                self._due(key)
-            else:
-                return min((at - now).total_seconds(), LOOK_SECONDS)
-        return LOOK_SECONDS
 
 
 @dataclass
@@ -124,7 +71,7 @@ class Sagas:
         self._secrets = secrets
         self._clock = clock
         self._instances: dict[Key, Instance] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
         self._timers = Timers(clock, self._wake)
 
     def processes(self) -> list[Process]:
@@ -137,12 +84,7 @@ class Sagas:
     async def run(self) -> None:
         """Wake what is due, until cancelled; then calls on their way are dropped: nobody knows
         what came of them, and they are asked again after the next start."""
-        try:
-            await self._timers.run()
-        finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._errands.beside(self._timers.run())
 
     def resume(self, name: str, subject: str) -> None:
         """Look at a saga that was open when the process before us ended."""
@@ -150,8 +92,7 @@ class Sagas:
 
     async def rest(self) -> None:
         """Wait until nothing is being done or asked; timers may still be set."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._errands.rest()
 
     def _reaction(self, saga: Saga[Any]) -> Callable[[Recorded], Awaitable[None]]:
         async def react(recorded: Recorded) -> None:
@@ -175,12 +116,7 @@ class Sagas:
         return self._instances.setdefault(key, Instance())
 
     def _wake(self, key: Key) -> None:
-        self._start(self._persist(key))
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._errands.start(self._persist(key))
 
     async def _persist(self, key: Key, cause: Cause = None) -> None:
         """Take a turn that no runner repeats for us: until it is recorded."""
@@ -252,7 +188,7 @@ class Sagas:
         for question in following.questions:
             if question.key not in instance.asking:
                 instance.asking.add(question.key)
-                self._start(self._ask(key, instance, question))
+                self._errands.start(self._ask(key, instance, question))
         if following.wake_at is not None:
             self._timers.set(key, following.wake_at)
         else:

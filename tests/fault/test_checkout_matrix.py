@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -197,6 +198,28 @@ async def test_money_that_moves_without_a_word_is_asked_for_again_and_never_beli
     await till.paid_back(order_id)
     (payment,) = till.paid(checkout_id)
     assert [m["kind"] for m in payment["movements"]] == ["capture", "refund"]
+
+
+@pytest.mark.parametrize("hours", [-5, 5], ids=["back", "forward"])
+async def test_a_clock_that_jumps_loses_and_doubles_nothing(
+    till: Till, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """In the middle of what is asked again and again, long beyond the end of every hold."""
+    monkeypatch.setattr("infra.runtime.timers.LOOK_SECONDS", 0.05)
+    product = await till.product()
+    till.stand_in.switch(operations=[{"operation": "any", "kind": "unavailable"}])
+    names = ["Ann", "DECLINED", "CAPTURE_REFUSED", "CAPTURE_FAILED_ONCE"]
+    started = [await till.buy(product, 1, card(name=name)) for name in names]
+    await asyncio.sleep(0.5)
+    till.clock_set_by = timedelta(hours=hours)
+    till.stand_in.switch()
+    await asyncio.sleep(0.1)
+    till.clock_set_by = timedelta(hours=-hours)
+    found = {id_: await till.finished(id_) for id_ in started}
+    await asyncio.sleep(1.0)
+    found = {id_: await till.finished(id_) for id_ in started}
+    assert list(found.values()) == ["confirmed", "rejected", "rejected", "confirmed"]
+    await till.check(product, found)
 
 
 async def test_crashes_at_random_among_many_checkouts(till: Till) -> None:

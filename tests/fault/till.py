@@ -10,7 +10,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from domain.commerce.cart.commands import CheckOutCart, PutCartItem
@@ -164,10 +164,6 @@ class MemorySecrets:
         """Nothing here is old."""
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass
 class Till:
     log: FailingLog
@@ -177,6 +173,7 @@ class Till:
     stand_in: StandIn
     receiver: Receiver
     crashes: int = 0
+    clock_set_by: timedelta = timedelta()
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     _crashed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -213,9 +210,13 @@ class Till:
             await till._end()
             adyen.close()
 
+    def now(self) -> datetime:
+        """The clock of the worker, which may jump."""
+        return datetime.now(UTC) + self.clock_set_by
+
     def executor(self) -> Executor:
         """With a memory of its own, like that of another process."""
-        return Executor(self.log, self.keyring, DECIDERS, utc_now)
+        return Executor(self.log, self.keyring, DECIDERS, self.now)
 
     async def execute(self, *commands: Command) -> None:
         while True:
@@ -238,8 +239,8 @@ class Till:
             await self._end()
 
     def _start(self) -> None:
-        writer = SingleWriter(self.log, self.keyring, DECIDERS, utc_now)
-        sagas = Sagas([checkout.SAGA, returns.SAGA], writer, self.payments, self.secrets, utc_now)
+        writer = SingleWriter(self.log, self.keyring, DECIDERS, self.now)
+        sagas = Sagas([checkout.SAGA, returns.SAGA], writer, self.payments, self.secrets, self.now)
         self._run(sagas.run())
         self._run(self._follow(sagas.processes()))
         self._run(self._deliver())

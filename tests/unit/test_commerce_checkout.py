@@ -574,6 +574,22 @@ def test_the_waits_of_a_capture_without_a_word_grow_to_an_hour_and_end_with_its_
     assert recorded(next_of(history, CAPTURE_YES), history) == ["captured", *TO_CONFIRMED]
 
 
+@pytest.mark.parametrize(
+    ("history", "key"), [(AUTHORISING, "c1:authorise:1"), (SETTLING, "c1:capture:1")]
+)
+def test_a_clock_that_was_set_back_puts_nothing_off(history: Sequence[Any], key: str) -> None:
+    said: Sequence[Any] = ()
+    if history is AUTHORISING:
+        said = [
+            events.ProviderUnanswered(
+                checkout_id="c1", key=key, reason="", retry_at=NOON + timedelta(seconds=10)
+            )
+        ]
+    before = NOON - timedelta(days=1)
+    (question,) = next_of((*history, *said), at=before).questions
+    assert question.key == key
+
+
 def test_the_answer_to_a_question_that_was_not_due_again_changes_nothing() -> None:
     assert not next_of(SETTLING, answer("c1:capture:1", Accepted("CAP1"))).commands
 

@@ -354,11 +354,8 @@ def capture_accepted(
 def capture_unconfirmed(
     command: commands.RecordCaptureUnconfirmed, checkout: Checkout
 ) -> list[CheckoutEvent]:
-    """Recorded where the question was due again; an answer that comes twice counts once."""
     call = checkout.calls.get(command.key)
     if call is None or call.status != "accepted":
-        return []
-    if call.retry_at is not None and command.retry_at <= call.retry_at:
         return []
     return [
         events.CaptureUnconfirmed(

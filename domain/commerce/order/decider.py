@@ -337,11 +337,8 @@ def refund_accepted(command: commands.RecordRefundAccepted, order: Order) -> lis
 
 
 def refund_unconfirmed(command: commands.RecordRefundUnconfirmed, order: Order) -> list[OrderEvent]:
-    """Recorded where the question was due again; an answer that comes twice counts once."""
     refund = order.refunds.get(command.refund_id)
     if refund is None or refund.status != "accepted":
-        return []
-    if refund.retry_at is not None and command.retry_at <= refund.retry_at:
         return []
     return [
         events.RefundUnconfirmed(
