@@ -252,6 +252,18 @@ class Building:
     applied: int
 
 
+class SlotsAsked(Protocol):
+    """Takes a kept timeline that was asked for without a task to wait for it. Must not raise."""
+
+    def found(self, built: int, slots: bytes) -> None:
+        """Where the timeline was built, and its slots."""
+        ...
+
+    def not_found(self) -> None:
+        """It is not kept, or cannot be read this way: only `TimelineReader.read` can tell."""
+        ...
+
+
 CelebritiesOf = Callable[[frozenset[int]], Collection[int]]
 """Given all celebrities, those that the reader follows."""
 
@@ -269,9 +281,9 @@ class TimelineReader(Protocol):
         """
         ...
 
-    async def slots(self, member_id: int) -> tuple[int, bytes] | None:
-        """Where the timeline of a reader who follows none of `known_celebrities` was built, and its
-        slots: the quick way to the most common page. None where only `read` can tell."""
+    def ask(self, member_id: int, asked: SlotsAsked) -> bool:
+        """Ask for the timeline of a reader who follows none of `known_celebrities`: the quick way
+        to the most common page. False if nothing was asked, because only `read` can tell."""
         ...
 
     @property

@@ -1,39 +1,38 @@
 """The home timeline, the busiest page there is: plain ASGI, and one look-up in most cases.
 
-A cursor pins the log position of the first page: later pages show what was in the timeline then,
-less what has been deleted, hidden or taken back since. It also carries the old posts that were
-shown because somebody reposted them, since an older entry may bring them again.
+Where nothing about it is unusual, the newest page is made without a task, as soon as Redis has
+answered; everything else goes the ordinary way, which shows the same.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from itertools import count
-from struct import Struct
 from typing import Literal
 from urllib.parse import unquote_plus
 
+import structlog
 from starlette.types import Receive, Scope, Send
 
 from infra.http.authentication import Session
 from infra.http.consistency import HEADER as POSITION_HEADER
 from infra.http.consistency import required_position
-from infra.http.entrance import HEADERS_KEY
+from infra.http.entrance import HEADERS_KEY, Begun
 from infra.http.lists import LIMIT_DEFAULT, choice_of, limit_of
 from infra.http.openapi import Operation, Parameter
-from infra.timelines import TimelinesUnavailable
 from query_api import past
+from query_api.bookmarks import Bookmark, encoded
 from query_api.context import Context
-from query_api.items import Item
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
 from query_api.pipeline import Selection, Since, later_page_of, page_of, rank
 from query_api.present import post_page
-from query_api.quick import QuickPage, quick_page
+from query_api.quick import latest_of, quick_page
 from query_api.shapes import FeedPage
 from query_api.skeletons import Place, Skeleton, Skeletons
-from query_api.viewers import Viewer
+from query_api.viewers import Latest, Viewer
 
-PLACE = Struct("<QQ")
+log = structlog.get_logger(__name__)
+
 MODES = ("ranked", "latest")
 TIMED_EVERY = 16
 ASKED_MAX = 1000
@@ -42,67 +41,6 @@ BEGIN = b'{"posts":['
 END = b'],"nextCursor":null,"hasMore":false}'
 NEXT = b'],"nextCursor":"'
 MORE = b'","hasMore":true}'
-
-
-@dataclass(frozen=True)
-class Bookmark:
-    """What a cursor of the feed holds. `served` are positions of posts older than `last`."""
-
-    position: int
-    last: int
-    served: Sequence[int] = ()
-
-    @classmethod
-    def decode(cls, payload: bytes) -> "Bookmark":
-        position, last = PLACE.unpack_from(payload)
-        before = last
-        served = []
-        for gap in numbers_in(payload[PLACE.size :]):
-            before -= gap
-            served.append(before)
-        return cls(position, last, served)
-
-    def next(self, shown: Sequence[Item], entries: Sequence[int]) -> "Bookmark":
-        """The bookmark after a page. A post that stands above its last entry cannot come again."""
-        last = entries[-1]
-        served = {post for post in self.served if post < last}
-        served.update(found.post_position for found in shown if found.post_position < last)
-        return Bookmark(self.position, last, sorted(served))
-
-
-def encoded(position: int, last: int, served: Collection[int]) -> bytes:
-    """The payload of a cursor; see `Bookmark`."""
-    if not served:
-        return PLACE.pack(position, last)
-    gaps = []
-    before = last
-    for post in sorted(served, reverse=True):
-        gaps.append(before - post)
-        before = post
-    return PLACE.pack(position, last) + varints(gaps)
-
-
-def varints(numbers: Sequence[int]) -> bytes:
-    """Seven bits a byte, the lowest first, the highest bit on all but a number's last byte."""
-    out = bytearray()
-    for number in numbers:
-        left = number
-        while left > 127:
-            out.append(left & 127 | 128)
-            left >>= 7
-        out.append(left)
-    return bytes(out)
-
-
-def numbers_in(payload: bytes) -> list[int]:
-    numbers, number, shift = [], 0, 0
-    for byte in payload:
-        number |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            numbers.append(number)
-            number = shift = 0
-    return numbers
 
 
 @dataclass(frozen=True)
@@ -172,17 +110,21 @@ class Feed:
         self._numbers = count()
         self._asked: dict[bytes, Asked] = {}
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        headers, query_string = scope[HEADERS_KEY], scope["query_string"]
+    def begin(self, begun: Begun) -> bool:
+        """The newest page without a task; see `infra.http.entrance.Beginner`."""
+        headers = begun.headers
         context = self._context
         session = context.authenticator.authenticate(headers.get(b"authorization"))
-        wanted = self._asked.get(query_string) or self._understood(query_string)
+        wanted = self._asked.get(begun.query_string)
         viewer = context.viewers.kept.get(session.member_id)
-        body = None
-        if viewer is not None and wanted.simple and POSITION_HEADER not in headers:
-            body = await self._quick(viewer, wanted)
-        if body is None:
-            body = await self._answer(headers, session, wanted)
+        if wanted is None or viewer is None or not viewer.complete or POSITION_HEADER in headers:
+            return False
+        return self._skeletons.ask(viewer, FirstPage(self, viewer, wanted, begun))
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = scope[HEADERS_KEY]
+        session = self._context.authenticator.authenticate(headers.get(b"authorization"))
+        body = await self._answer(headers, session, self._understood(scope["query_string"]))
         await send(
             {
                 "type": "http.response.start",
@@ -210,36 +152,31 @@ class Feed:
             self._asked[query_string] = wanted
         return wanted
 
-    async def _quick(self, viewer: Viewer, wanted: Asked) -> bytes | None:
-        """The first page, where nothing about it is unusual."""
+    def first_page(self, viewer: Viewer, wanted: Asked, built: int, slots: bytes) -> bytes | None:
+        """The newest page of a kept timeline, if nothing about it is unusual."""
         timed = next(self._numbers) % TIMED_EVERY == 0
         started = time.perf_counter() if timed else 0.0
-        asking = self._skeletons.quick(viewer) if viewer.complete else None
-        try:
-            kept = None if asking is None else await asking
-        except TimelinesUnavailable:
-            return None
-        if kept is None:
-            return None
-        found_at = time.perf_counter() if timed else 0.0
-        page = quick_page(viewer, *kept, wanted.limit, self._context.items)
-        if page is None:
+        page = latest_of(viewer, built, slots, wanted.limit)
+        shown = None if page is None else quick_page(viewer, page, self._context.items)
+        if page is None or shown is None:
             return None
         hydrated_at = time.perf_counter() if timed else 0.0
-        body = (
-            BEGIN + page.shown + (self._more(viewer, wanted, page, kept[0]) if page.more else END)
-        )
-        self._context.stages.pages["pushed"] += 1
+        stages = self._context.stages
+        stages.pages["pushed"] += 1
+        body = BEGIN + shown + (self._more(viewer, wanted.mode, page, built) if page.more else END)
         if timed:
-            self._observe(started, found_at, hydrated_at)
+            stages.hydrate(hydrated_at - started)
+            stages.present(time.perf_counter() - hydrated_at)
         return body
 
-    def _more(self, viewer: Viewer, wanted: Asked, page: QuickPage, built: int) -> bytes:
-        entries, posts, _ = page.newest
-        last = entries[-1]
-        served = [post for post in posts if post < last]
-        payload = encoded(max(built, entries[0]), last, served)
-        return NEXT + self._seal(viewer, wanted.mode)(payload) + MORE
+    def _more(self, viewer: Viewer, mode: str, page: Latest, built: int) -> bytes:
+        more = page.cursors.get(mode)
+        if more is None:
+            entries, last = page.entries, page.entries[-1]
+            served = [post for post in page.posts if post < last]
+            payload = encoded(max(built, entries[0]), last, served)
+            more = page.cursors[mode] = NEXT + self._seal(viewer, mode)(payload) + MORE
+        return more
 
     def _seal(self, viewer: Viewer, mode: str) -> Callable[[bytes], bytes]:
         seal = viewer.seals.get(mode)
@@ -318,3 +255,31 @@ class Feed:
             cursor = context.cursors.seal(listing, encoded(end.position, end.last, ()))
         context.stages.pages["past"] += 1
         return post_page(shown[: wanted.limit], then, cursor)
+
+
+class FirstPage:
+    """A newest page under way: Redis has been asked for the timeline; see `SlotsAsked`."""
+
+    __slots__ = ("_begun", "_feed", "_viewer", "_wanted")
+
+    def __init__(self, feed: Feed, viewer: Viewer, wanted: Asked, begun: Begun) -> None:
+        self._feed = feed
+        self._viewer = viewer
+        self._wanted = wanted
+        self._begun = begun
+
+    def found(self, built: int, slots: bytes) -> None:
+        begun = self._begun
+        try:
+            body = self._feed.first_page(self._viewer, self._wanted, built, slots)
+        except Exception:
+            # Whatever it is, it must not reach the connection that others wait on too.
+            log.exception("feed.first_page_failed")
+            body = None
+        if body is None:
+            begun.leave()
+        else:
+            begun.answer(body)
+
+    def not_found(self) -> None:
+        self._begun.leave()

@@ -13,7 +13,7 @@ import numpy as np
 
 from infra.packed_timeline import BYTES_PER_SLOT, MASK, REPOST
 from query_api.items import Item, Items
-from query_api.viewers import Checked, Viewer
+from query_api.viewers import Checked, Latest, Viewer
 
 SLACK_SLOTS = 8
 """Reposts take two slots; pages with more of them than this take a second look."""
@@ -104,23 +104,22 @@ def once_each(newest: Newest, wanted: int) -> Newest:
     return Newest([*by_post.values()], [*by_post], newest.whole)
 
 
-class QuickPage(NamedTuple):
-    """`shown` is the JSON of the items, joined; `more`: there is an item after them."""
-
-    newest: Newest
-    shown: bytes
-    more: bool
-
-
-def quick_page(
-    viewer: Viewer, built: int, slots: bytes, limit: int, items: Items
-) -> QuickPage | None:
-    """The newest `limit` items of a timeline; None where that takes a decision."""
+def latest_of(viewer: Viewer, built: int, slots: bytes, limit: int) -> Latest | None:
+    """The newest page of a timeline; None where finding it takes a decision."""
+    known = viewer.latest
+    if known is not None and known.holds(built, slots, limit):
+        return known
     wanted = limit + 1
     found = newest_of(viewer, built, slots, wanted)
     page = None if found is None else once_each(found, wanted)
     if page is None or (len(page.entries) < wanted and not page.whole):
         return None
+    viewer.latest = Latest(built, slots, limit, page.entries, page.posts)
+    return viewer.latest
+
+
+def quick_page(viewer: Viewer, page: Latest, items: Items) -> bytes | None:
+    """The JSON of a page's items, joined; None where what to show takes a decision."""
     fragments = items.fragments.young
     try:
         parts = [fragments[entry] for entry in page.entries]
@@ -128,14 +127,12 @@ def quick_page(
         return None
     if viewer.hidden and not all(seen_by(viewer, items.get(entry)) for entry in page.entries):
         return None
-    del page.entries[limit:], page.posts[limit:]
     if not viewer.engaged.isdisjoint(page.posts):
         flag(parts, page, items, viewer)
-    more = len(parts) > limit
-    return QuickPage(page, b",".join(parts[:limit]), more)
+    return b",".join(parts)
 
 
-def flag(parts: list[bytes], page: Newest, items: Items, viewer: Viewer) -> None:
+def flag(parts: list[bytes], page: Latest, items: Items, viewer: Viewer) -> None:
     """Put those items that the reader likes, or has reposted, with their flags."""
     for place, (entry, post) in enumerate(zip(page.entries, page.posts, strict=True)):
         if post in viewer.engaged and (item := items.get(entry)) is not None:

@@ -28,7 +28,13 @@ from infra.packed_timeline import (
     newest,
 )
 from infra.reads import Pulled, Reads
-from infra.timelines import Building, PackedTimeline, TimelineReader, TimelinesUnavailable
+from infra.timelines import (
+    Building,
+    PackedTimeline,
+    SlotsAsked,
+    TimelineReader,
+    TimelinesUnavailable,
+)
 from query_api.stages import Stages
 from query_api.viewers import CelebritiesUnknown, Viewer
 
@@ -88,18 +94,15 @@ class Skeletons:
         self._newest_position = newest_position
         self._stages = stages
 
-    def quick(self, viewer: Viewer) -> Awaitable[tuple[int, bytes] | None] | None:
-        """Ask for a kept timeline that needs no merging: where it was built, and its slots.
-
-        None, at once or later, where it is not that simple.
-        """
+    def ask(self, viewer: Viewer, asked: SlotsAsked) -> bool:
+        """Ask for a kept timeline that needs no merging; False where it is not that simple."""
         timelines = self._timelines
         if timelines is None or self._tables.position > QUICK_MAX:
-            return None
+            return False
         celebrities = timelines.known_celebrities
         if celebrities and (viewer.celebrities is not celebrities or viewer.followed):
-            return None
-        return timelines.slots(viewer.number)
+            return False
+        return timelines.ask(viewer.number, asked)
 
     async def first(self, viewer: Viewer, limit: int, after: int) -> Skeleton:
         """The newest candidates; nothing up to the position `after` may be missing."""

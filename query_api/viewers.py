@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from domain.shared.identifiers import id_number, id_text
+from infra.packed_timeline import BYTES_PER_SLOT
 from infra.reads import Reads
 from query_api.generations import Generations
 from query_api.items import Flags
@@ -35,6 +36,36 @@ class Checked(NamedTuple):
         return built == self.built and end == self.end
 
 
+class Latest:
+    """The newest items of one reader's kept timeline, at most `limit`; `more`: there is another.
+
+    Holds for as long as the list ends as it did: most pages are asked for again before anything
+    new has come. `cursors` are those after this page, by mode.
+    """
+
+    __slots__ = ("_built", "_end", "_size", "cursors", "entries", "limit", "more", "posts")
+
+    def __init__(
+        self, built: int, slots: bytes, limit: int, entries: list[int], posts: list[int]
+    ) -> None:
+        self._built = built
+        self._size = len(slots)
+        # As much as finding a page ever looks at, but for the check that all before it is older.
+        self._end = slots[-2 * BYTES_PER_SLOT * (limit + 1) :]
+        self.limit = limit
+        self.entries, self.posts = entries[:limit], posts[:limit]
+        self.more = len(entries) > limit
+        self.cursors: dict[str, bytes] = {}
+
+    def holds(self, built: int, slots: bytes, limit: int) -> bool:
+        return (
+            len(slots) == self._size
+            and slots.endswith(self._end)
+            and built == self._built
+            and limit == self.limit
+        )
+
+
 class CelebritiesUnknown(Exception):
     """It has to be looked up which of these the reader follows."""
 
@@ -48,12 +79,13 @@ class Viewer:
 
     `liked` and `reposted` hold positions of posts, all of them where `complete`, and `engaged`
     both.
-    `checked` is about the reader's kept timeline. `seals` seal the cursors of their feed, by mode.
+    `checked` and `latest` are about the reader's kept timeline. `seals` seal the cursors of their
+    feed, by mode.
     """
 
     __slots__ = (
         "blocked", "celebrities", "checked", "complete", "engaged", "followed", "hidden", "id",
-        "known", "liked", "number", "reposted", "seals",
+        "known", "latest", "liked", "number", "reposted", "seals",
     )  # fmt: skip
 
     def __init__(self, member_id: str, number: int) -> None:
@@ -65,6 +97,7 @@ class Viewer:
         self.reposted: set[int] = set()
         self.engaged: frozenset[int] = frozenset()
         self.checked: Checked | None = None
+        self.latest: Latest | None = None
         self.complete = True
         self.seals: dict[str, Callable[[bytes], bytes]] = {}
         self.known: set[int] = set()

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import hiredis
@@ -53,11 +53,24 @@ def digest(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-class _Waiting:
-    __slots__ = ("future", "missing", "replies", "sent_at")
+class Receiver(Protocol):
+    """Takes the replies to a request, or learns that none will come; a future is one.
 
-    def __init__(self, future: "asyncio.Future[list[Any]]", missing: int, sent_at: float) -> None:
-        self.future = future
+    What is not one is called from within the connection, and must not raise.
+    """
+
+    def done(self) -> bool: ...
+
+    def set_result(self, replies: list[Any], /) -> None: ...
+
+    def set_exception(self, error: RedisUnavailable, /) -> None: ...
+
+
+class _Waiting:
+    __slots__ = ("missing", "receiver", "replies", "sent_at")
+
+    def __init__(self, receiver: Receiver, missing: int, sent_at: float) -> None:
+        self.receiver = receiver
         self.missing = missing
         self.replies: list[Any] = []
         self.sent_at = sent_at
@@ -112,6 +125,7 @@ class RedisConnection:
         self._missing = 0
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._lost = asyncio.Event()
         self._changed = asyncio.Event()
         self.up = False
@@ -121,7 +135,9 @@ class RedisConnection:
     def start(self) -> None:
         """Begin to connect, and go on until `close`."""
         if self._task is None:
-            self._task = asyncio.create_task(self._stay_connected())
+            # Asking for the running loop costs a system call each time.
+            self._loop = asyncio.get_running_loop()
+            self._task = self._loop.create_task(self._stay_connected())
 
     async def close(self) -> None:
         if self._task is not None:
@@ -149,6 +165,12 @@ class RedisConnection:
             raise RedisUnavailable("not connected")
         return self._send(commands, replies)
 
+    def send_for(self, receiver: Receiver, commands: bytes, replies: int) -> None:
+        """The same without a future: the receiver is told in the tick in which the replies come."""
+        if not self.up:
+            raise RedisUnavailable("not connected")
+        self._enqueue(receiver, commands, replies)
+
     def renew(self, reason: str) -> None:
         """Cut the connection, so that it is made anew: the server is not what it was."""
         self._cut(reason)
@@ -158,16 +180,18 @@ class RedisConnection:
         return checked(await self.send(command(*words)))[0]
 
     def _send(self, commands: bytes, replies: int) -> "asyncio.Future[list[Any]]":
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._enqueue(future, commands, replies)
+        return future
+
+    def _enqueue(self, receiver: Receiver, commands: bytes, replies: int) -> None:
         if self._missing + replies > REPLIES_MAX:
             raise RedisUnavailable("too many requests wait for an answer")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[Any]] = loop.create_future()
         self._missing += replies
-        self._waiting.append(_Waiting(future, replies, time.monotonic()))
+        self._waiting.append(_Waiting(receiver, replies, time.monotonic()))
         if not self._out:
-            loop.call_soon(self._write)
+            self._loop.call_soon(self._write)
         self._out.append(commands)
-        return future
 
     def _write(self) -> None:
         out, self._out = self._out, []
@@ -188,8 +212,8 @@ class RedisConnection:
             self._missing -= 1
             if first.missing == 0:
                 waiting.popleft()
-                if not first.future.done():
-                    first.future.set_result(first.replies)
+                if not first.receiver.done():
+                    first.receiver.set_result(first.replies)
 
     def lost(self) -> None:
         was_up, self.up = self.up, False
@@ -198,9 +222,11 @@ class RedisConnection:
         waiting, self._waiting = self._waiting, deque()
         self._missing = 0
         for one in waiting:
-            if not one.future.done():
-                one.future.set_exception(RedisUnavailable("the connection was lost"))
-                one.future.exception()  # Whoever no longer waits for it is not warned about it.
+            receiver = one.receiver
+            if not receiver.done():
+                receiver.set_exception(RedisUnavailable("the connection was lost"))
+                if isinstance(receiver, asyncio.Future):
+                    receiver.exception()  # Whoever no longer waits for it is not warned about it.
         self._lost.set()
         if was_up:
             log.warning("redis.lost", connection=self._name)
@@ -224,7 +250,7 @@ class RedisConnection:
 
     async def _connect(self) -> bool:
         address = self._address
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         try:
             async with asyncio.timeout(max(self._wait_seconds, 1.0)):
                 if address.path:

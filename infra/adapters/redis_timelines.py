@@ -49,6 +49,7 @@ from infra.timelines import (
     PackedTimeline,
     Part,
     Refusal,
+    SlotsAsked,
     TimelinesUnavailable,
 )
 
@@ -458,14 +459,19 @@ class RedisTimelineReader(_Client):
             return PackedTimeline(position, slots, complete, lists)
         raise TimelinesUnavailable("celebrities change too fast")
 
-    async def slots(self, member_id: int) -> tuple[int, bytes] | None:
+    def ask(self, member_id: int, asked: SlotsAsked) -> bool:
         request = self._requests.get(member_id) or self._request(member_id)
         if request is None:
-            return None
+            return False
         try:
-            value, version = await self._connection.send(request, 2)
-        except RedisUnavailable as error:
-            raise TimelinesUnavailable(str(error)) from error
+            self._connection.send_for(_SlotsReply(self, member_id, asked), request, 2)
+        except RedisUnavailable:
+            return False
+        return True
+
+    def take(self, member_id: int, replies: Sequence[Any]) -> tuple[int, bytes] | None:
+        """A timeline out of the replies to `ask`; None if it is not kept."""
+        value, version = replies
         if version != self._version or not isinstance(value, bytes) or len(value) < HEADER_BYTES:
             return None
         position = int.from_bytes(value[:HEADER_BYTES], "little")
@@ -598,6 +604,31 @@ class RedisTimelineReader(_Client):
     @property
     def known_celebrities(self) -> frozenset[int]:
         return self._celebrities
+
+
+class _SlotsReply:
+    """Hands a timeline to who asked for it; see `redis_connection.Receiver`."""
+
+    __slots__ = ("_asked", "_member_id", "_reader")
+
+    def __init__(self, reader: RedisTimelineReader, member_id: int, asked: SlotsAsked) -> None:
+        self._reader = reader
+        self._member_id = member_id
+        self._asked = asked
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, replies: list[Any], /) -> None:
+        kept = self._reader.take(self._member_id, replies)
+        if kept is None:
+            self._asked.not_found()
+        else:
+            self._asked.found(*kept)
+
+    def set_exception(self, error: RedisUnavailable, /) -> None:
+        del error  # Who reads it the other way meets it again.
+        self._asked.not_found()
 
 
 def _strings(*parts: bytes | str) -> bytes:

@@ -188,7 +188,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         metrics=metrics,
         log=structlog.get_logger("query_api"),
         origins=Origins(origins),
-        hot={("GET", FEED): feed},
+        beginners={("GET", FEED): feed},
         hot_below=hot_below,
     )
     return Service(app, lives, firehose)

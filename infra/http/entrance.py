@@ -6,6 +6,7 @@ routing costs 28, so the busiest endpoints are answered here, before it.
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -31,6 +32,7 @@ LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 EXPOSED = b"Log-Position, Retry-After, X-Request-Id, Location"
 ALLOWED = b"Authorization, Content-Type, Idempotency-Key, Log-Position, X-Request-Id, traceparent"
 PREFLIGHT_SECONDS = b"600"
+JSON_HEADERS = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n"
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -50,11 +52,60 @@ class Origins:
             return False
 
 
+class Exchange(Protocol):
+    """A request that is answered without a task; see `infra.http.server`."""
+
+    def answer(self, status: int, headers: bytes, body: bytes) -> None: ...
+
+    def leave(self) -> None: ...
+
+
+class Begun:
+    """A request that an endpoint has begun to answer without a task."""
+
+    __slots__ = ("_entrance", "_exchange", "_scope", "_started", "headers", "query_string")
+
+    def __init__(
+        self, entrance: "Entrance", scope: Scope, exchange: Exchange, headers: Mapping[bytes, bytes]
+    ) -> None:
+        self._entrance = entrance
+        self._exchange = exchange
+        self._scope = scope
+        self._started = time.perf_counter()
+        self.headers = headers
+        self.query_string: bytes = scope["query_string"]
+
+    def answer(self, body: bytes) -> None:
+        """Answer 200 with JSON."""
+        request_id = request_id_of(self.headers).encode()
+        self._exchange.answer(200, JSON_HEADERS % (len(body), request_id), body)
+        self._entrance.account(self._scope, 200, None, time.perf_counter() - self._started)
+
+    def leave(self) -> None:
+        """Have the endpoint answer in the ordinary way after all."""
+        self._exchange.leave()
+
+
+class Beginner(Protocol):
+    """An endpoint that answers most requests without a task: it begins, and goes on when told.
+
+    A task for each request, and the messages between it and the server, cost more than what the
+    busiest endpoints have to do.
+    """
+
+    def begin(self, begun: Begun) -> bool:
+        """Begin to answer; False, or any refusal raised, leaves it to the ordinary way."""
+        ...
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> None: ...
+
+
 class Entrance:
     """A whole service as one ASGI application: all its routes, and what they have in common.
 
     `hot` names the endpoints, by method and path, that are found without Starlette's routing; in
-    `hot_below` the path's last part is a parameter, which is named too. They are among the routes.
+    `hot_below` the path's last part is a parameter, which is named too; `beginners` are begun
+    without a task. They are among the routes.
     Whatever an endpoint raises is answered here as a problem document; what nobody foresaw is
     logged with its trace and answered as a 500.
     """
@@ -68,9 +119,11 @@ class Entrance:
         origins: Origins,
         hot: Mapping[tuple[str, str], ASGIApp] | None = None,
         hot_below: Mapping[tuple[str, str], tuple[ASGIApp, str]] | None = None,
+        beginners: Mapping[tuple[str, str], Beginner] | None = None,
     ) -> None:
         self._router = Router(routes, redirect_slashes=False)
-        self._hot = dict(hot or {})
+        self._beginners = dict(beginners or {})
+        self._hot: dict[tuple[str, str], ASGIApp] = {**(hot or {}), **self._beginners}
         self._hot_below = dict(hot_below or {})
         self._names = {id(r.endpoint): r.path for r in routes if isinstance(r, Route)}
         self._metrics = metrics
@@ -80,6 +133,22 @@ class Entrance:
     @property
     def routes(self) -> Sequence[BaseRoute]:
         return self._router.routes
+
+    def begin(self, scope: Scope, exchange: Exchange) -> bool:
+        """Begin to answer a request without a task; see `infra.http.server.BoundedProtocol`."""
+        endpoint = self._beginners.get((scope["method"], scope["path"]))
+        if endpoint is None:
+            return False
+        headers = dict(scope["headers"])
+        # What browsers ask from other pages is answered with headers that are made elsewhere.
+        if b"origin" in headers:
+            return False
+        scope["endpoint"] = endpoint
+        try:
+            return endpoint.begin(Begun(self, scope, exchange, headers))
+        except Problem:
+            # It is found again, and answered, in the ordinary way.
+            return False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -111,7 +180,7 @@ class Entrance:
             if status:
                 raise
             await send_problem(problem, sender)
-        self._account(scope, status, problem, time.perf_counter() - started)
+        self.account(scope, status, problem, time.perf_counter() - started)
 
     def _choose(self, scope: Scope) -> ASGIApp:
         hot = self._hot.get((scope["method"], scope["path"]))
@@ -146,7 +215,7 @@ class Entrance:
         fitting = (r for r in self._router.routes if r.matches(scope)[0] is not Match.NONE)
         return sorted({method for r in fitting for method in getattr(r, "methods", None) or ()})
 
-    def _account(self, scope: Scope, status: int, problem: Problem | None, seconds: float) -> None:
+    def account(self, scope: Scope, status: int, problem: Problem | None, seconds: float) -> None:
         method = scope["method"]
         route = self._names.get(id(scope.get("endpoint")), UNMATCHED)
         if route is UNMATCHED:

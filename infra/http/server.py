@@ -10,11 +10,16 @@ import gc
 import socket
 from asyncio.events import TimerHandle
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn import Config, Server
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from infra.http.problems import MEDIA_TYPE, Problem
 
@@ -24,15 +29,55 @@ DRAIN_SECONDS = 15
 BACKLOG = 2048
 HEAD_BYTES_MAX = 64 * 1024
 
+Begin = Callable[[Scope, "Exchange"], bool]
+
 NOT_HTTP = Problem(400, "malformed-request", "The request is not HTTP")
 HEAD_TOO_LARGE = Problem(431, "headers-too-large", "The headers of the request are too large")
 
 
+class Exchange:
+    """One request, for whoever answers it without a task: in one write, or not at all."""
+
+    __slots__ = ("_app", "_cycle", "_protocol")
+
+    def __init__(
+        self, protocol: "BoundedProtocol", cycle: RequestResponseCycle, app: ASGI3Application
+    ) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._app = app
+
+    def answer(self, status: int, headers: bytes, body: bytes) -> None:
+        """Answer with these headers, whose lines all end, and a body of the length they name."""
+        cycle, protocol = self._cycle, self._protocol
+        if cycle.disconnected:
+            return
+        if protocol.flow.write_paused or not cycle.keep_alive:
+            # A task can wait for a client that does not read, and knows how a connection ends.
+            self.leave()
+            return
+        cycle.response_started = cycle.response_complete = True
+        cycle.transport.write(b"%b%b\r\n%b" % (protocol.head(status), headers, body))
+        protocol.on_response_complete()
+
+    def leave(self) -> None:
+        """Have the application answer after all."""
+        self._protocol.start_task(self._cycle, self._app)
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes a connection whose request does not arrive in time, or whose headers do not end."""
+    """Closes a connection whose request does not arrive in time, or whose headers do not end.
+
+    An application may have a method `begin(scope, exchange)`, which is called before a task is
+    made for a request: where it answers True it will answer the request by its exchange. Most of
+    what a short request costs is the task, and the messages between it and the server.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._begin: Begin | None = getattr(self.config.app, "begin", None)
+        self._defaults: object = None
+        self._heads: dict[int, bytes] = {}
         self._head_bytes = 0
         self._arrival: TimerHandle | None = None
 
@@ -62,6 +107,30 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = self._head_bytes + len(data) if in_head else 0
         if self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(HEAD_TOO_LARGE)
+
+    def head(self, status: int) -> bytes:
+        """The status line, and the headers that all answers have."""
+        defaults = self.server_state.default_headers
+        # They are made anew every second, for the date.
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            self._heads.clear()
+        found = self._heads.get(status)
+        if found is None:
+            lines = b"".join([b"%b: %b\r\n" % line for line in defaults])
+            found = self._heads[status] = STATUS_LINE[status] + lines
+        return found
+
+    def start_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        super()._start_asgi_task(cycle, app)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        begin = self._begin
+        if begin is not None and cycle.keep_alive:
+            exchange = Exchange(self, cycle, app)
+            if begin(cast(Scope, cycle.scope), exchange):
+                return
+        super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         del msg  # It says the same of every request.

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from infra.packed_timeline import encode_entries
-from query_api.feed import Bookmark, encoded
+from query_api.bookmarks import Bookmark, encoded
 from query_api.quick import Newest, newest_of, once_each
 from query_api.viewers import Viewer
 
