@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
+
 ATTRIBUTE_LENGTH_MAX = 256
 """A longer pair `name=value` is no attribute that anybody filters by."""
 
@@ -125,6 +127,7 @@ class SearchIndex:
     document: type[Document]
     id_field: str
     properties: Mapping[str, Mapping[str, Any]]
+    partitions: range = SOCIAL_PARTITIONS
     sliced: bool = False
 
     @property
@@ -213,6 +216,7 @@ PRODUCTS = SearchIndex(
     version=1,
     document=ProductDocument,
     id_field="productId",
+    partitions=COMMERCE_PARTITIONS,
     properties={
         "productId": KEYWORD,
         "shopId": KEYWORD,

@@ -13,6 +13,8 @@ import redis
 import uvloop
 
 from infra.servers.java import JavaMissing, find_java
+from infra.servers.opensearch import start_opensearch
+from infra.servers.osmem import start_osmem
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey
 
@@ -95,6 +97,27 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server, url = start_valkey(Path(tmp_path_factory.mktemp("valkey")))
     yield url
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def osmem_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server, url = start_osmem(Path(tmp_path_factory.mktemp("search")))
+    yield url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def opensearch_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """OpenSearch itself: only for tests marked `full`."""
+    server, url = start_opensearch(Path(tmp_path_factory.mktemp("opensearch")), os.environ)
+    yield url
+    server.stop()
+
+
+@pytest.fixture(params=["osmem", pytest.param("opensearch", marks=pytest.mark.full)])
+def search_url(request: pytest.FixtureRequest) -> str:
+    """A search server, one after the other; what is in it is of the tests before."""
+    return str(request.getfixturevalue(f"{request.param}_server"))
 
 
 @pytest.fixture

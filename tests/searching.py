@@ -1,0 +1,319 @@
+"""A square whose documents are kept in a search server, and what they must be by another fold."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from opensearchpy import AsyncOpenSearch
+from prometheus_client import CollectorRegistry
+
+from domain.commerce.product import events as product
+from domain.commerce.shop.events import ShopOpened
+from domain.commerce.stock import events as stock
+from domain.shared.identifiers import EPOCH_MS, RANDOM_BITS, id_number
+from domain.shared.text import hashtags, mentions
+from domain.social.engagement import events as engagement
+from domain.social.member import events as member
+from domain.social.post import events as post
+from domain.social.relation import events as relation
+from infra.adapters.keyring import PostgresKeyring
+from infra.adapters.opensearch_index import OpenSearchStore
+from infra.adapters.postgres_documents import PostgresDocuments, pairs
+from infra.adapters.search_client import search_client
+from infra.adapters.search_letters import PostgresSetAside
+from infra.adapters.text_analysis import analysed, prefix_words, tokens
+from infra.composition.search import alone
+from infra.composition.settings import Settings
+from infra.ports import Frame, Recorded
+from infra.runtime.frames import frames_between
+from infra.runtime.search_filling import Filling
+from infra.runtime.search_indexing import Pace, SearchIndexing, SearchMetrics
+from infra.search import SearchProjection, SearchStore
+from infra.search_documents import MEMBERS, POSTS, PRODUCTS
+from projections.search import SEARCH
+from tests.square import Square
+
+QUICK = Pace(0.01, 0.05, 0.2, 0.02, 0.1)
+WAIT_SECONDS = 20.0
+
+Documents = dict[str, dict[str, Any]]
+
+
+@dataclass
+class Searching:
+    """The keepers of some indices over one square; frames go to all of them."""
+
+    square: Square
+    url: str
+    client: AsyncOpenSearch
+    stack: contextlib.AsyncExitStack
+    pace: Pace = QUICK
+    indexing: dict[str, SearchIndexing] = field(default_factory=dict)
+    stores: dict[str, SearchStore] = field(default_factory=dict)
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    handed: int = 0
+
+    async def start(self, *names: str, store: SearchStore | None = None) -> None:
+        """Begin to keep these indices, as a worker that has just started."""
+        metrics = SearchMetrics(CollectorRegistry())
+        for name in names or SEARCH:
+            await self._start(SEARCH[name], metrics, store)
+
+    async def _start(
+        self, projection: SearchProjection, metrics: SearchMetrics, store: SearchStore | None
+    ) -> None:
+        name, url = projection.name, self.square.url
+        keyring = await PostgresKeyring.connect(url)
+        self.stack.push_async_callback(keyring.close)
+        source = PostgresDocuments(url, projection, keyring)
+        self.stack.push_async_callback(source.close)
+        letters = await PostgresSetAside.open(url, name)
+        self.stack.push_async_callback(letters.close)
+        kept = store or OpenSearchStore(self.client, projection.index, patience_seconds=0.5)
+        self.stores[name] = kept
+        settings = Settings(postgres_url=url, opensearch_url=self.url)
+        self.indexing[name] = SearchIndexing(
+            projection,
+            kept,
+            source,
+            self.square.log,
+            Filling(kept, source, alone(settings, name)),
+            set_aside=letters,
+            metrics=metrics,
+            pace=self.pace,
+        )
+        self.tasks[name] = asyncio.create_task(self.indexing[name].run())
+
+    async def stop(self, *names: str) -> None:
+        """End them at whatever they are doing, as a process that is killed."""
+        for name in names or list(self.tasks):
+            task = self.tasks.pop(name)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def apply(self, *, hand_over: bool = True) -> None:
+        """Fold what has happened into the tables, and hand its frames to the indices."""
+        await self.square.apply()
+        if hand_over:
+            for one in self.indexing.values():
+                await one.apply(await self.frames())
+        self.handed = self.square.applied
+
+    async def frames(self) -> list[Frame]:
+        lines = await self.square.log.read_lines(self.handed, 100_000)
+        partitions = range(16)
+        return frames_between(self.handed, self.square.applied, lines, partitions)
+
+    async def settle(self, *names: str) -> None:
+        """Until everything that has been folded can be found."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        for name in names or list(self.indexing):
+            while not await self._is_settled(name):
+                assert time.monotonic() < deadline, f"{name} does not get there"
+                await asyncio.sleep(0.02)
+
+    async def _is_settled(self, name: str) -> bool:
+        one = self.indexing[name]
+        return one.filled == 1.0 and one.shows(self.square.applied)
+
+    async def found(self, name: str) -> Documents:
+        """All documents that readers can find."""
+        index = SEARCH[name].index
+        await self.client.indices.refresh(index=index.alias)
+        body = {"size": 10_000, "query": {"match_all": {}}}
+        answer = await self.client.search(index=index.alias, body=body)
+        return {hit["_id"]: hit["_source"] for hit in answer["hits"]["hits"]}
+
+    async def expected(self, name: str) -> Documents:
+        return oracle(name, self.square.history, self.square.keyring)
+
+
+@contextlib.asynccontextmanager
+async def searching(
+    postgres_url: str, search_url: str, *, pace: Pace = QUICK
+) -> AsyncIterator[Searching]:
+    """A new square over an empty search server; nothing keeps an index yet."""
+    client = search_client(search_url)
+    square = await Square.open(postgres_url, commerce=True)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        stack.push_async_callback(square.close)
+        await empty(client)
+        world = Searching(square, search_url, client, stack, pace)
+        stack.push_async_callback(world.stop)
+        yield world
+
+
+async def empty(client: AsyncOpenSearch) -> None:
+    """Take everything of ours out of a search server, as its loss would."""
+    for name in list(await client.indices.get_alias(index="plaza-*")):
+        await client.indices.delete(index=name, ignore_unavailable=True)
+    for alias in (POSTS.alias, MEMBERS.alias, PRODUCTS.alias, "plaza-search-progress"):
+        await client.indices.delete_index_template(name=alias, ignore=404)
+
+
+# What the documents must be: folded event by event, in memory, from what was written.
+
+
+@dataclass
+class _State:
+    names: dict[str, str] = field(default_factory=dict)
+    members: Documents = field(default_factory=dict)
+    posts: Documents = field(default_factory=dict)
+    shops: dict[str, str] = field(default_factory=dict)
+    products: Documents = field(default_factory=dict)
+    listed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
+    followers: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def oracle(name: str, history: Sequence[Recorded], keyring: PostgresKeyring) -> Documents:
+    state = _State()
+    for recorded in sorted(history, key=lambda one: one.position):
+        step(state, recorded, keyring)
+    if name == POSTS.name:
+        none = {"likes": 0, "reposts": 0, "replies": 0}
+        return {
+            key: {**one, **none, **state.counts.get(key, {})} for key, one in state.posts.items()
+        }
+    if name == MEMBERS.name:
+        followers = state.followers
+        return {
+            key: {**one, "followers": followers.get(key, 0)} for key, one in state.members.items()
+        }
+    return {
+        key: {**one, "available": state.units.get(key, 0) > 0}
+        for key, one in state.products.items()
+        if key not in state.withdrawn
+    }
+
+
+def step(state: _State, recorded: Recorded, keyring: PostgresKeyring) -> None:  # noqa: C901, PLR0912
+    event: Any = recorded.event
+    match event:
+        case member.MemberRegistered() | member.ProfileChanged():
+            profile(state, recorded, event, keyring)
+        case member.MemberErased():
+            state.members.pop(event.member_id, None)
+            written = [k for k, p in state.posts.items() if p["authorId"] == event.member_id]
+            for key in written:
+                del state.posts[key]
+        case post.PostPublished():
+            if event.reply_to is not None:
+                count(state, event.reply_to.post_id, "replies", 1)
+            publish(state, recorded, event, keyring)
+        case post.PostDeleted():
+            if event.reply_to is not None:
+                count(state, event.reply_to.post_id, "replies", -1)
+            state.posts.pop(event.post_id, None)
+        case engagement.PostLiked():
+            count(state, event.post_id, "likes", 1)
+        case engagement.PostUnliked():
+            count(state, event.post_id, "likes", -1)
+        case engagement.PostReposted():
+            count(state, event.post_id, "reposts", 1)
+        case engagement.RepostRemoved():
+            count(state, event.post_id, "reposts", -1)
+        case relation.Followed():
+            state.followers[event.followee_id] = state.followers.get(event.followee_id, 0) + 1
+        case relation.Unfollowed():
+            state.followers[event.followee_id] -= 1
+        case ShopOpened():
+            state.shops[event.shop_id] = event.name
+        case product.ProductListed():
+            sell(state, recorded.position, msgspec.structs.asdict(event))
+        case product.ProductDescribed() | product.PriceChanged():
+            changed = {k: v for k, v in msgspec.structs.asdict(event).items() if v is not None}
+            before = state.listed[event.product_id]
+            sell(state, state.products[event.product_id]["position"], {**before, **changed})
+        case product.ProductWithdrawn():
+            state.withdrawn.add(event.product_id)
+        case product.ProductOffered():
+            state.withdrawn.discard(event.product_id)
+        case stock.StockReceived() | stock.ReservationReleased() | stock.ReservationExpired():
+            state.units[event.product_id] = state.units.get(event.product_id, 0) + event.quantity
+        case stock.StockReserved():
+            state.units[event.product_id] -= event.quantity
+
+
+def count(state: _State, post_id: str, what: str, more: int) -> None:
+    counts = state.counts.setdefault(post_id, {})
+    counts[what] = counts.get(what, 0) + more
+
+
+def profile(state: _State, recorded: Recorded, event: Any, keyring: PostgresKeyring) -> None:
+    def opened(text: Any) -> str | None:
+        return keyring.open(event.member_id, text.sealed) if text is not None else None
+
+    key = event.member_id
+    if isinstance(event, member.MemberRegistered):
+        username = opened(event.username)
+        if username is None:
+            return
+        state.names[key] = username
+        state.members[key] = {
+            "memberId": key,
+            "username": username.lower(),
+            "createdAt": round(event.created_at.timestamp() * 1000),
+            "position": recorded.position,
+        }
+    if key not in state.members:
+        return
+    kept = state.members[key]
+    if (name := opened(event.display_name)) is not None:
+        kept["displayName"] = " ".join(tokens(name))
+        kept["words"] = list(prefix_words(state.names[key], name))
+    if (bio := opened(event.bio)) is not None:
+        kept["bio"] = " ".join(tokens(bio))
+
+
+def publish(
+    state: _State, recorded: Recorded, event: post.PostPublished, keyring: PostgresKeyring
+) -> None:
+    text = keyring.open(event.author_id, event.content.sealed)
+    if text is None or event.author_id not in state.members:
+        return
+    language, plain, stemmed = analysed(text)
+    state.posts[event.post_id] = {
+        "postId": event.post_id,
+        "authorId": event.author_id,
+        "author": state.names[event.author_id].lower(),
+        "createdAt": round(event.created_at.timestamp() * 1000),
+        "position": recorded.position,
+        "language": language,
+        "text": " ".join(plain),
+        "stemmed": " ".join(stemmed),
+        "tags": list(hashtags(text)),
+        "mentions": list(mentions(text)),
+    }
+
+
+def sell(state: _State, position: int, listed: Mapping[str, Any]) -> None:
+    key = listed["product_id"]
+    state.listed[key] = dict(listed)
+    language, _, stemmed = analysed(f"{listed['title']}\n{listed['description']}")
+    state.products[key] = {
+        "productId": key,
+        "shopId": listed["shop_id"],
+        "sellerId": listed["seller_id"],
+        "seller": state.shops[listed["shop_id"]],
+        "shopWords": " ".join(tokens(state.shops[listed["shop_id"]])),
+        "language": language,
+        "title": " ".join(tokens(listed["title"])),
+        "description": " ".join(tokens(listed["description"])),
+        "stemmed": " ".join(stemmed),
+        "words": list(prefix_words(listed["title"])),
+        "category": listed["category"],
+        "price": listed["price"].value,
+        "currency": listed["price"].currency,
+        "attributes": pairs(listed["attributes"]),
+        "createdAt": (id_number(key) >> RANDOM_BITS) + EPOCH_MS,
+        "position": position,
+    }
