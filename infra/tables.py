@@ -50,7 +50,7 @@ class RangeTable(Table):
     """Rows that end: besides `since` they have `until`, which is `OPEN` as long as they hold.
 
     `key` names the columns that tell a row that holds from all others that hold. Only the rows of
-    a `revisable` table may be changed by `Revise` and `Blank`.
+    a `revisable` table may be changed by `Revise`, `Blank` and `Forget`.
     """
 
     key: tuple[str, ...] = ()
@@ -107,6 +107,15 @@ class Blank(Struct, frozen=True, gc=False):
     columns: tuple[str, ...]
 
 
+class Forget(Struct, frozen=True, gc=False):
+    """Every row that ever was with this value in this column is removed, as if it had never been:
+    what it held was made from texts that nobody may read any more."""
+
+    table: RangeTable
+    column: str
+    value: int
+
+
 class Add(Struct, frozen=True, gc=False):
     """These numbers are added to the counts of a key, in the order of the table's `counts`."""
 
@@ -115,7 +124,7 @@ class Add(Struct, frozen=True, gc=False):
     deltas: tuple[int, ...]
 
 
-Change = Insert | Close | Revise | Blank | Add
+Change = Insert | Close | Revise | Blank | Forget | Add
 Folded = Sequence[tuple[int, Sequence[Change]]]
 """The changes of some events, each with its event's position, in order."""
 

@@ -17,6 +17,7 @@ from infra.tables import (
     Close,
     CountTable,
     Folded,
+    Forget,
     Insert,
     RangeTable,
     Revise,
@@ -36,6 +37,7 @@ class RowChanges:
         self.rows: list[Row] = []
         self.closes: dict[Key, int] = {}
         self.blanks: dict[tuple[str, ...], set[Key]] = {}
+        self.forgotten: dict[str, set[int]] = {}
         self._holding: dict[Key, Row] = {}
         self._revisions: list[tuple[Row, Key, Row | None, Mapping[str, Any]]] = []
         self._ranges = isinstance(table, RangeTable)
@@ -69,6 +71,13 @@ class RowChanges:
 
     def blank(self, change: Blank) -> None:
         self.blanks.setdefault(change.columns, set()).add(change.key)
+
+    def forget(self, change: Forget) -> None:
+        """What stands in the table is forgotten before rows of these events are written."""
+        self.forgotten.setdefault(change.column, set()).add(change.value)
+        place = self.table.names.index(change.column)
+        self.rows = [row for row in self.rows if row[place] != change.value]
+        self._holding = {k: row for k, row in self._holding.items() if row[place] != change.value}
 
     def revised_keys(self) -> list[Key]:
         """Keys whose row in the table must be known before `complete`."""
@@ -132,8 +141,10 @@ class ChangeSet:
                     rows[change.table.name].close(change, position)  # type: ignore[arg-type]
                 elif kind is Revise:
                     rows[change.table.name].revise(change, position)  # type: ignore[arg-type]
-                else:
+                elif kind is Blank:
                     rows[change.table.name].blank(change)  # type: ignore[arg-type]
+                else:
+                    rows[change.table.name].forget(change)  # type: ignore[arg-type]
 
     def touched(self) -> Mapping[str, set[Any]]:
         """What readers may have cached and must look up again: ids by kind."""

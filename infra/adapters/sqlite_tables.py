@@ -21,6 +21,7 @@ from infra.tables import (
     Close,
     Column,
     CountTable,
+    Forget,
     Insert,
     RangeTable,
     Revise,
@@ -86,6 +87,9 @@ class SqliteTables:
                     self._revise(plan, change, position)
                 case Blank():
                     self._blank(change)
+                case Forget():
+                    query = f'DELETE FROM "{change.table.name}" WHERE "{change.column}" = ?'  # noqa: S608
+                    self._database.execute(query, (change.value,))
 
     def rows(self, table: AnyTable) -> Iterator[Row]:
         """All rows as stored values, in one order: by key, then by whatever tells them apart."""
@@ -140,6 +144,18 @@ class SqliteTables:
                 for one in keys
             ],
         )
+
+    def differing(self, table: AnyTable) -> list[Row]:
+        """The keys under which `compare` found a difference."""
+        key = quoted(key_of(table))
+        found = self._database.execute(f'SELECT {key} FROM "{table.name}_differing" ORDER BY {key}')  # noqa: S608
+        return found.fetchall()
+
+    def under(self, table: AnyTable, keys: Iterable[Row]) -> Iterator[Row]:
+        """The rows under these keys, where there are any, as stored values."""
+        query = f'SELECT * FROM "{table.name}" WHERE {same(key_of(table))}'  # noqa: S608
+        for key in keys:
+            yield from self._database.execute(query, key)
 
     def _count(self, name: str) -> int:
         return int(self._database.execute(f"SELECT count(*) FROM {name}").fetchone()[0])  # noqa: S608

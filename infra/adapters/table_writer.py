@@ -75,6 +75,9 @@ class TableWriter:
         table = changes.table
         statement = self._statements[table.name]
         if isinstance(table, RangeTable):
+            for column, values in changes.forgotten.items():
+                query = forget_statement(self._schema, table, column)
+                await connection.execute(query, [bigints(sorted(values))])
             keys = changes.revised_keys()
             changes.complete(await self._holding(connection, table, keys) if keys else {})
             if changes.closes and self._is_deferred(table):
@@ -186,6 +189,12 @@ def blank_statement(schema: str, table: RangeTable, columns: Sequence[str]) -> s
         arrays,
         names(table.key),
         same_key,
+    )
+
+
+def forget_statement(schema: str, table: RangeTable, column: str) -> sql.Composed:
+    return sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(
+        sql.Identifier(schema, table.name), sql.Identifier(column)
     )
 
 

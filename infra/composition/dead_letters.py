@@ -78,11 +78,11 @@ class Opened:
 @contextlib.asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Opened]:
     async with contextlib.AsyncExitStack() as stack:
-        projections = [*SOCIAL, *COMMERCE]
-        store = PostgresProjections(settings.postgres_url, projections)
-        stack.push_async_callback(store.close)
         keyring = await PostgresKeyring.connect(settings.postgres_url)
         stack.push_async_callback(keyring.close)
+        projections = [projection.with_texts(keyring) for projection in (*SOCIAL, *COMMERCE)]
+        store = PostgresProjections(settings.postgres_url, projections)
+        stack.push_async_callback(store.close)
         yield Opened(DeadLetters(projections, store), keyring, settings)
 
 

@@ -13,8 +13,8 @@ from infra.codec import Line, decode_lines, ordering_key
 from infra.composition.log_reading import documents
 from infra.composition.settings import Settings
 from infra.event_shapes import camel
-from infra.ports import Recorded
-from infra.tables import Add, Change, Insert
+from infra.ports import Keyring, Recorded
+from infra.tables import Add, Change, Forget, Insert
 from projections import COMMERCE, SOCIAL
 
 WITHIN = 1_000_000
@@ -110,7 +110,7 @@ async def story(settings: Settings, position: int, within: int = WITHIN) -> Stor
         causes=[told[line.position] for line in chain[:-1]],
         effects=nodes[position].effects,
         roots=roots,
-        changes=[change for event in events for change in changes_of(event)],
+        changes=[change for event in events for change in changes_of(event, keyring)],
         searched={"after": begin, "last": end, "head": head, "complete": end == head},
     )
 
@@ -163,13 +163,14 @@ def tree(told: Mapping[int, Mapping[str, Any]]) -> tuple[dict[int, Node], list[N
     return nodes, roots
 
 
-def changes_of(recorded: Recorded) -> list[dict[str, Any]]:
-    """What the event changes in read tables, projection by projection."""
+def changes_of(recorded: Recorded, keyring: Keyring) -> list[dict[str, Any]]:
+    """What the event changes in read tables, projection by projection. The key that its texts are
+    sealed under is in memory."""
     return [
         described_change(projection.name, change, ordering_key(recorded.event))
         for projection in (*SOCIAL, *COMMERCE)
         if projection.folds(recorded.event)
-        for change in projection.fold(recorded)
+        for change in projection.with_texts(keyring).fold(recorded)
     ]
 
 
@@ -182,6 +183,8 @@ def described_change(projection: str, change: Change, key: str) -> dict[str, Any
         row: Any = {camel(name): plain(known[name]) for name in wanted or names[:1]}
     elif isinstance(change, Add):
         row = {camel(change.table.key): change.key}
+    elif isinstance(change, Forget):
+        row = {camel(change.column): plain(change.value)}
     else:
         row = {
             camel(name): plain(value)

@@ -13,9 +13,11 @@ import msgspec
 from msgspec import Struct
 
 from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.sqlite_tables import SqliteTables
-from infra.codec import Line, decode_lines
+from infra.codec import decode_lines
 from infra.composition.settings import Settings
+from infra.ports import Recorded
 from infra.runtime.log_ranges import lines_between
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import rare_collections
@@ -95,6 +97,9 @@ async def replay(
         stack.enter_context(rare_collections())
         log = await PostgresEventLog.open(settings.postgres_url)
         stack.push_async_callback(log.close)
+        keyring = await PostgresKeyring.connect(settings.postgres_url)
+        stack.push_async_callback(keyring.close)
+        projection = projection.with_texts(keyring)
         after, before = between
         end = before if before is not None else await log.head() + 1
         tables = stack.enter_context(
@@ -111,7 +116,10 @@ async def replay(
             contextlib.aclosing(lines_between(log, after, end))
         )
         async for lines in batches:
-            await asyncio.to_thread(fold, projection, lines, tables, done)
+            events, unreadable = await asyncio.to_thread(decode_lines, lines)
+            done.unreadable += len(unreadable)
+            await projection.prepare(events)
+            await asyncio.to_thread(fold, projection, events, tables, done)
             progress(lines[-1].position, after, end)
         done.unknown_rows = tables.unknown_rows
         await asyncio.to_thread(write, projection, tables, out, done)
@@ -119,10 +127,8 @@ async def replay(
 
 
 def fold(
-    projection: Projection, lines: Sequence[Line], tables: SqliteTables, done: Replayed
+    projection: Projection, events: Sequence[Recorded], tables: SqliteTables, done: Replayed
 ) -> None:
-    events, unreadable = decode_lines(lines)
-    done.unreadable += len(unreadable)
     for recorded in events:
         if not projection.folds(recorded.event):
             continue

@@ -105,4 +105,5 @@ class DeadLetters:
             return ValueError(unreadable[0].error)
         if not projection.folds(events[0].event):
             return None
+        await projection.prepare(events)
         return await attempt(projection, events, transaction)

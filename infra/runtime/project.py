@@ -130,6 +130,7 @@ class Projector:
                 plan = planned(frames, transaction.checkpoints[projection.name])
                 events, letters = set_aside(projection, plan, transaction.parked[projection.name])
                 await transaction.park(letters)
+                await projection.prepare(events)
                 await transaction.write(projection.name, fold(projection, events))
                 transaction.advance(projection.name, plan.positions)
 
@@ -139,6 +140,7 @@ class Projector:
             plan = planned(frames, transaction.checkpoints[projection.name])
             events, letters = set_aside(projection, plan, transaction.parked[projection.name])
             await transaction.park(letters)
+            await projection.prepare(events)
             await write_apart(projection, events, transaction)
             transaction.advance(projection.name, plan.positions)
 

@@ -19,10 +19,11 @@ from infra.adapters.postgres_projections import PostgresProjections
 from infra.ports import CHANGES_CHANNEL, OPEN, Applied, Frame, Recorded
 from infra.runtime.dead_letters import DeadLetters, NotSetAside
 from infra.runtime.projection import Projection
-from projections import SOCIAL, graph
+from projections import graph
 from tests.fault.oracle import Square
 from tests.histories import as_lines
 from tests.integration.tables import (
+    SOCIAL,
     Tables,
     chain,
     checkpoints,

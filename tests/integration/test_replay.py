@@ -25,9 +25,8 @@ from infra.composition.replaying import (
 from infra.composition.settings import Settings
 from infra.event_shapes import timestamp
 from infra.ports import Recorded
-from projections import SOCIAL
 from tests.builders import NOON
-from tests.integration.tables import chain, contents, projector, random_log, write_log
+from tests.integration.tables import SOCIAL, chain, contents, projector, random_log, write_log
 
 COUNT = 3_000
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

@@ -1,0 +1,79 @@
+"""Which hashtags each post uses, at every position: what trends, and what is offered as you type.
+
+The only table made from what personal texts say. So what a member's texts said is removed with the
+member, and a text whose key is gone has no tags: a table built anew holds the same.
+"""
+
+from collections.abc import Sequence
+from typing import assert_never, get_args
+
+from domain.shared.identifiers import known_id_number
+from domain.shared.text import hashtags
+from domain.social.member.events import MemberErased
+from domain.social.post.events import PostDeleted, PostPublished
+from infra.ports import Recorded
+from infra.runtime.projection import Projection
+from infra.tables import Change, Close, Column, Forget, Insert, RangeTable
+
+Handled = PostPublished | PostDeleted | MemberErased
+
+TAGS_MAX = 30
+"""A post with more of them counts for its first ones: it is not about that many things."""
+
+TAGGED_POSTS = RangeTable(
+    name="tagged_posts",
+    columns=(
+        Column("post_id", "bigint"),
+        Column("author_id", "bigint"),
+        Column("created_at", "timestamptz"),
+        Column("tags", "text[]"),
+    ),
+    since="position",
+    primary_key=("position",),
+    key=("post_id",),
+    revisable=True,
+    unique=(("post_id",),),
+    indexes=("(created_at)", "(author_id)"),
+)
+
+
+class TextsSealed(Exception):
+    """The event was not opened before it was folded: its tags cannot be seen."""
+
+
+def fold(recorded: Recorded) -> Sequence[Change]:
+    event: Handled = recorded.event  # type: ignore[assignment]
+    match event:
+        case PostPublished():
+            return published(event)
+        case PostDeleted(because_of="erasure"):
+            # It may have been published just after its author was erased, and just before the key
+            # was gone.
+            return (Forget(TAGGED_POSTS, "author_id", known_id_number(event.author_id)),)
+        case PostDeleted():
+            return (Close(TAGGED_POSTS, (known_id_number(event.post_id),)),)
+        case MemberErased():
+            return (Forget(TAGGED_POSTS, "author_id", known_id_number(event.member_id)),)
+        case _:
+            assert_never(event)
+
+
+def published(event: PostPublished) -> Sequence[Change]:
+    if event.content.sealed is not None:
+        raise TextsSealed(event.post_id)
+    tags = hashtags(event.content.text or "")
+    if not tags:
+        return ()
+    post_id, author_id = known_id_number(event.post_id), known_id_number(event.author_id)
+    row = (post_id, author_id, event.created_at, list(tags[:TAGS_MAX]))
+    return (Insert(TAGGED_POSTS, row),)
+
+
+PROJECTION = Projection(
+    name="tags",
+    version=1,
+    handles=frozenset(get_args(Handled)),
+    tables=(TAGGED_POSTS,),
+    fold=fold,
+    opens=True,
+)
