@@ -25,6 +25,7 @@ import psycopg
 from domain.commerce.product.events import Attribute
 from domain.shared.identifiers import EPOCH_MS, RANDOM_BITS, id_text
 from domain.shared.text import hashtags, mentions
+from infra.adapters import text_analysis
 from infra.adapters.connections import connect
 from infra.adapters.postgres_reads import Connections, set_search_path
 from infra.adapters.text_analysis import analysed, prefix_words, tokens
@@ -310,19 +311,17 @@ class Makers:
 
     def of(self, name: str) -> Maker:
         return {
-            POSTS.name: Maker(self._fetch_authors, self._post),
-            MEMBERS.name: Maker(self._fetch_members, self._member),
-            PRODUCTS.name: Maker(self._fetch_nothing, product),
+            POSTS.name: Maker(self._prepare_posts, self._post),
+            MEMBERS.name: Maker(self._prepare_members, self._member),
+            PRODUCTS.name: Maker(prepare_products, product),
         }[name]
 
-    async def _fetch_authors(self, rows: Sequence[Row]) -> None:
+    async def _prepare_posts(self, rows: Sequence[Row]) -> None:
+        await asyncio.to_thread(text_analysis.prepare)
         await self._keyring.fetch({id_text(row[1]) for row in rows})
 
-    async def _fetch_members(self, rows: Sequence[Row]) -> None:
+    async def _prepare_members(self, rows: Sequence[Row]) -> None:
         await self._keyring.fetch({id_text(row[0]) for row in rows})
-
-    async def _fetch_nothing(self, rows: Sequence[Row]) -> None:
-        pass
 
     def _post(self, row: Row) -> Found:
         post_id, author_id, created_at, position, ended, erased, name, content, *counts = row
@@ -368,6 +367,10 @@ class Makers:
                 position=position,
             )
         return Found(member, created_at, document)
+
+
+async def prepare_products(_rows: Sequence[Row]) -> None:
+    await asyncio.to_thread(text_analysis.prepare)
 
 
 def product(row: Row) -> Found:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
+from threading import Lock
 
 import Stemmer
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -117,8 +118,17 @@ def _stemmer(language: str) -> Stemmer.Stemmer | None:
     return None if name is None else Stemmer.Stemmer(name)
 
 
-@cache
 def _identifier() -> LanguageIdentifier:
+    # Whoever comes while it is being loaded waits, rather than load it too.
+    with _loading:
+        return _loaded()
+
+
+_loading = Lock()
+
+
+@cache
+def _loaded() -> LanguageIdentifier:
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
     identifier.set_languages(LANGUAGES)
     return identifier

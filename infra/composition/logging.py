@@ -54,3 +54,5 @@ def configure_logging(process: str, level: str = "info", stream: TextIO | None =
     # These tell of every connection and statement, also at levels that we want from ourselves.
     for name in ("uvicorn", "uvicorn.error", "asyncio", "psycopg", "faust", "mode", "aiokafka"):
         logging.getLogger(name).setLevel(max(least, logging.WARNING))
+    # It tells of every request that fails; whoever asked says what that means.
+    logging.getLogger("opensearch").setLevel(logging.ERROR)

@@ -22,7 +22,7 @@ from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
 from infra.adapters.process_progress import PostgresProgress
 from infra.adapters.redis_timelines import RedisTimelines
 from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
-from infra.composition import commerce_worker, kafka_worker
+from infra.composition import commerce_worker, kafka_worker, search
 from infra.composition.metrics_server import serve_metrics
 from infra.composition.settings import Settings
 from infra.composition.tasks import Tasks, halves
@@ -37,11 +37,13 @@ from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
 from infra.runtime.rebuild import rare_collections, rebuild
+from infra.runtime.search_indexing import SearchMetrics
 from infra.runtime.sparse import Sparse
 from infra.runtime.sweep import TimelineSweep
 from processes.erasure import erasure
 from projections import COMMERCE, SOCIAL
 from projections.home_timeline import effect_of
+from projections.search import COMMERCE_SEARCH, SOCIAL_SEARCH
 
 REDIS_WAIT_SECONDS = 2.0
 COMMERCE_PAUSE_SECONDS = 0.025
@@ -69,17 +71,20 @@ async def follow(
 ) -> None:
     """Both halves, or the one that the names belong to. Raises `NotKnown`."""
     social, commerce = halves(projections, processes)
+    searched = SearchMetrics(REGISTRY)
     async with asyncio.TaskGroup() as group:
         if any(social):
-            group.create_task(follow_social(settings, social, metrics))
+            group.create_task(follow_social(settings, social, metrics, searched))
         if commerce.projections:
-            group.create_task(follow_commerce(settings, commerce.projections, metrics))
+            group.create_task(follow_commerce(settings, commerce.projections, metrics, searched))
         if commerce.processes:
             group.create_task(commerce_worker.run_processes(settings, commerce.processes))
 
 
-async def follow_social(settings: Settings, tasks: Tasks, metrics: ApplierMetrics) -> None:
-    async with opened(settings, *tasks, metrics=metrics) as (log, appliers):
+async def follow_social(
+    settings: Settings, tasks: Tasks, metrics: ApplierMetrics, searched: SearchMetrics
+) -> None:
+    async with opened(settings, *tasks, metrics=metrics, searched=searched) as (log, appliers):
         if settings.kafka_bootstrap:
             # Workers that do everything share one consumer group, however they were asked for it.
             named = None if tasks == halves(None, None)[0] else tasks
@@ -90,7 +95,10 @@ async def follow_social(settings: Settings, tasks: Tasks, metrics: ApplierMetric
 
 
 async def follow_commerce(
-    settings: Settings, projections: Collection[str], metrics: ApplierMetrics
+    settings: Settings,
+    projections: Collection[str],
+    metrics: ApplierMetrics,
+    searched: SearchMetrics | None = None,
 ) -> None:
     """The commerce half's read models follow the log itself, with a broker or without."""
     kept = [projection for projection in COMMERCE if projection.name in projections]
@@ -100,18 +108,26 @@ async def follow_commerce(
         await renew(settings, kept, log)
         applier = await tables(settings, kept, log, stack)
         outcomes = CheckoutOutcomes(REGISTRY)
-        appliers = Appliers([Sparse(applier)], metrics, seen=[outcomes.seen])
+        indices = await search.indexing(
+            settings,
+            [one for one in COMMERCE_SEARCH if one.name in projections],
+            log,
+            stack,
+            searched or SearchMetrics(CollectorRegistry()),
+        )
+        appliers = Appliers([Sparse(applier), *indices], metrics, seen=[outcomes.seen])
         paced = Paced(log, COMMERCE_PAUSE_SECONDS)
         await EmbeddedRunner(paced, appliers, COMMERCE_PARTITIONS).run()
 
 
 @contextlib.asynccontextmanager
-async def opened(
+async def opened(  # noqa: PLR0913, PLR0917
     settings: Settings,
     projections: Collection[str] | None = None,
     processes: Collection[str] | None = None,
     registry: CollectorRegistry = REGISTRY,
     metrics: ApplierMetrics | None = None,
+    searched: SearchMetrics | None = None,
 ) -> AsyncIterator[tuple[PostgresEventLog, Appliers]]:
     """The log, and everything that this worker keeps current, whoever hands it frames.
 
@@ -132,6 +148,13 @@ async def opened(
             appliers.append(await tables(settings, kept, log, stack))
         if settings.redis_url and TimelineFanout.name in names:
             appliers.append(await timelines(settings, log, stack, registry))
+        appliers += await search.indexing(
+            settings,
+            [one for one in SOCIAL_SEARCH if one.name in names],
+            log,
+            stack,
+            searched or SearchMetrics(registry),
+        )
         if "erasure" in running:
             appliers.append(await erasing(settings, log, stack))
         yield log, Appliers(appliers, metrics or ApplierMetrics(registry))

@@ -27,8 +27,9 @@ async def indexing(  # noqa: PLR0913, PLR0917
     metrics: SearchMetrics,
     pace: Pace | None = None,
 ) -> list[SearchIndexing]:
-    """Keepers of these indices, at work for as long as the stack is open."""
-    if not projections:
+    """What keeps these indices, at work for as long as the stack is open; nothing where there is no
+    search server."""
+    if not projections or not settings.opensearch_url:
         return []
     keyring = await PostgresKeyring.connect(settings.postgres_url)
     stack.push_async_callback(keyring.close)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from infra.runtime.projection import Projection
 from projections import COMMERCE, SOCIAL
+from projections.search import COMMERCE_SEARCH, SOCIAL_SEARCH
 
 TIMELINES = "home_timelines"
 """Keeps no tables but the timelines in Redis."""
@@ -29,7 +30,8 @@ def halves(
 
     Raises `NotKnown`.
     """
-    social, commerce = [*names_of(SOCIAL), TIMELINES], names_of(COMMERCE)
+    social = [*names_of(SOCIAL), TIMELINES, *(search.name for search in SOCIAL_SEARCH)]
+    commerce = [*names_of(COMMERCE), *(search.name for search in COMMERCE_SEARCH)]
     kept = chosen(projections, [*social, *commerce])
     running = chosen(processes, [*SOCIAL_PROCESSES, *COMMERCE_PROCESSES])
     return (
