@@ -34,6 +34,19 @@ class NoSuchKey(Exception):
     """A key of this kind or form does not name any document of this keeper."""
 
 
+class Build(Struct, frozen=True):
+    """One build of what is kept: `building`, `built`, `live` or `retired`.
+
+    `code` tells the code that makes it, `seconds` how long ago it was begun or, if it was, retired.
+    """
+
+    number: int
+    version: int
+    status: str
+    code: str
+    seconds: float
+
+
 class Different(Struct, frozen=True, kw_only=True):
     """A document that the log gives and one that is served under the same key; None where there is
     none. `place` is the table, index or list that it stands in."""

@@ -1,7 +1,11 @@
 """Builds of read tables: each in a schema of its own, one of them live, another perhaps being made.
 
 Readers name tables without a schema; their search path names the live builds. So a projection is
-built again beside the one being served, and a switch is one row changed.
+built again beside the one being served, and a switch is one transaction. It also renames the schema
+of what was served before: whoever still looks there finds nothing, and looks the path up again.
+
+A build is `building` until its tables are loaded and indexed, `built` until it is served, `live`,
+and `retired` once another is served. Only what is not retired has checkpoints, and can be written.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from infra.keepers import Build
 from infra.ports import CHANGES_CHANNEL, OPEN
 from infra.tables import AnyTable, CountTable, RangeTable, ReadModel, StoreUnavailable
 
@@ -28,6 +33,22 @@ BULK_SETTINGS = """
 TURN = "SELECT pg_advisory_xact_lock(7881702245170)"
 """Whoever makes or switches builds holds this lock, so that processes that start together do not
 make the same one."""
+
+
+RETIRED = "_retired"
+
+RETIRE = """
+    UPDATE public.projection_builds AS b SET status = 'retired', retired_at = now(), positions =
+        coalesce((SELECT jsonb_object_agg(c.partition, c.position) FROM public.checkpoints c
+                  WHERE c.projection = b.name AND c.build = b.build), '{}')
+    WHERE b.name = %s AND b.status = 'live' RETURNING b.build
+"""
+REVIVE = """
+    INSERT INTO public.checkpoints (projection, build, partition, position)
+    SELECT b.name, b.build, p.key::integer, p.value::bigint
+    FROM public.projection_builds b CROSS JOIN jsonb_each_text(b.positions) AS p
+    WHERE b.name = %s AND b.build = %s
+"""
 
 
 def schema_name(projection: str, build: int) -> str:
@@ -70,13 +91,13 @@ async def prepare(connection: Connection, projections: Iterable[ReadModel]) -> d
     return {name: build for name, (build, _) in live.items()}
 
 
-async def create(connection: Connection, projection: ReadModel) -> int:
+async def create(connection: Connection, projection: ReadModel, code: str = "") -> int:
     """Make empty tables without any index, beside those that are live; answers their build."""
     rows = await connection.execute(
-        "INSERT INTO public.projection_builds (name, build, version, status)"
-        " SELECT %s, coalesce(max(build), 0) + 1, %s, 'building'"
+        "INSERT INTO public.projection_builds (name, build, version, status, code)"
+        " SELECT %s, coalesce(max(build), 0) + 1, %s, 'building', %s"
         " FROM public.projection_builds WHERE name = %s RETURNING build",
-        [projection.name, projection.version, projection.name],
+        [projection.name, projection.version, code, projection.name],
     )
     row = await rows.fetchone()
     assert row is not None
@@ -119,6 +140,7 @@ async def complete(connection: Connection, projection: ReadModel, build: int) ->
             await connection.execute(statement)
         name = sql.Identifier(schema, table.name)
         await connection.execute(sql.SQL("ANALYZE {}").format(name))
+    await _set_status(connection, projection.name, build, "built")
 
 
 async def index(connection: Connection, projection: ReadModel, build: int) -> None:
@@ -130,21 +152,16 @@ async def index(connection: Connection, projection: ReadModel, build: int) -> No
 
 
 async def make_live(connection: Connection, name: str, build: int) -> None:
-    """Serve this build from now on. The one served before is retired: nobody writes it any more,
-    and readers that still look at it see what it held."""
-    rows = await connection.execute(
-        "UPDATE public.projection_builds SET status = 'retired'"
-        " WHERE name = %s AND status = 'live' RETURNING build",
-        [name],
-    )
+    """Serve this build from now on. The one served before is retired: nobody can write it any more,
+    and no reader finds it."""
+    rows = await connection.execute(RETIRE, [name])
     for (old,) in await rows.fetchall():
         await connection.execute(
             "DELETE FROM public.checkpoints WHERE projection = %s AND build = %s", [name, old]
         )
-    await connection.execute(
-        "UPDATE public.projection_builds SET status = 'live' WHERE name = %s AND build = %s",
-        [name, build],
-    )
+        schema = schema_name(name, old)
+        await _rename(connection, schema, schema + RETIRED)
+    await _set_status(connection, name, build, "live")
     await connection.execute(
         "SELECT pg_notify(%s, json_build_object('projection', %s::text, 'build', %s::integer,"
         " 'positions', json_build_object(), 'everything', true)::text)",
@@ -152,18 +169,49 @@ async def make_live(connection: Connection, name: str, build: int) -> None:
     )
 
 
-async def leftovers(connection: Connection, name: str) -> list[int]:
-    """Builds that are retired, or were never completed."""
-    rows = await connection.execute(
-        "SELECT build FROM public.projection_builds WHERE name = %s AND status <> 'live'", [name]
+async def revive(connection: Connection, name: str, build: int) -> None:
+    """Make a retired build one that can be brought up to date, and be served again."""
+    schema = schema_name(name, build)
+    await _rename(connection, schema + RETIRED, schema)
+    await connection.execute(REVIVE, [name, build])
+    await connection.execute(
+        "UPDATE public.projection_builds SET retired_at = NULL, positions = DEFAULT"
+        " WHERE name = %s AND build = %s",
+        [name, build],
     )
-    return [build for (build,) in await rows.fetchall()]
+    await _set_status(connection, name, build, "built")
+
+
+async def builds_of(connection: Connection, name: str) -> list[Build]:
+    """All builds of a projection, the one that was begun or retired last first."""
+    rows = await connection.execute(
+        "SELECT build, version, status, code,"
+        " extract(epoch FROM now() - coalesce(retired_at, made_at))::float8"
+        " FROM public.projection_builds WHERE name = %s"
+        " ORDER BY coalesce(retired_at, made_at) DESC, build DESC",
+        [name],
+    )
+    return [Build(*row) for row in await rows.fetchall()]
+
+
+async def _set_status(connection: Connection, name: str, build: int, status: str) -> None:
+    await connection.execute(
+        "UPDATE public.projection_builds SET status = %s WHERE name = %s AND build = %s",
+        [status, name, build],
+    )
+
+
+async def _rename(connection: Connection, schema: str, name: str) -> None:
+    statement = sql.SQL("ALTER SCHEMA {} RENAME TO {}")
+    await connection.execute(statement.format(sql.Identifier(schema), sql.Identifier(name)))
 
 
 async def drop(connection: Connection, name: str, build: int) -> None:
     """Remove a build with its tables, checkpoints and dead letters."""
-    schema = sql.Identifier(schema_name(name, build))
-    await connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+    schema = schema_name(name, build)
+    for one in (schema, schema + RETIRED):
+        dropping = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(one))
+        await connection.execute(dropping)
     for statement in (
         "DELETE FROM public.checkpoints WHERE projection = %s AND build = %s",
         "DELETE FROM public.dead_letters WHERE projection = %s AND build = %s",
@@ -175,9 +223,10 @@ async def drop(connection: Connection, name: str, build: int) -> None:
 async def overview(connection: Connection) -> Sequence[Mapping[str, Any]]:
     """Every build: its status, its least checkpoint, and how many letters are set aside."""
     rows = await connection.execute(
-        "SELECT name, build, version, status, made_at,"
+        "SELECT name, build, version, status, made_at, coalesce("
         " (SELECT min(position) FROM public.checkpoints c"
         "   WHERE c.projection = b.name AND c.build = b.build),"
+        " (SELECT min(value::bigint) FROM jsonb_each_text(b.positions))),"
         " (SELECT count(*) FROM public.dead_letters d WHERE d.projection = b.name"
         "   AND d.build = b.build AND d.status IN ('parked', 'waiting'))"
         " FROM public.projection_builds b ORDER BY name, build"

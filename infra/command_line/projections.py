@@ -1,15 +1,15 @@
-"""`plaza projections`: how far each projection has got."""
+"""`plaza projections`: how far each projection has got, and what can be done with it."""
 
 import argparse
 import asyncio
 
 import psycopg
 
-from infra.command_line.rebuild import declare_rebuild
+from infra.command_line.rebuild import declare_rebuild, declare_switch
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, Failure, print_json
 from infra.command_line.verify import declare_verify
-from infra.composition.projections_overview import overview
+from infra.composition.keepers import overview
 from infra.composition.running import find_system
 
 
@@ -20,6 +20,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     kind.set_defaults(run=run)
     declare_verify(kinds)
     declare_rebuild(kinds)
+    declare_switch(kinds)
 
 
 def run(context: Context) -> int:
@@ -33,6 +34,7 @@ def run(context: Context) -> int:
     else:
         headings = {
             "name": "projection",
+            "build": "build",
             "version": "version",
             "status": "status",
             "position": "position",

@@ -1,80 +1,155 @@
-"""`plaza projections rebuild`: compare, build beside what is served, and switch."""
+"""`plaza projections rebuild` and `switch`: make anew beside what is served, compare, serve."""
 
 import argparse
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import uvloop
 
-from infra.command_line.progress import progress_bar
+from infra.command_line.differences import print_differences
 from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, print_json
-from infra.command_line.verify import shown
-from infra.composition.rebuilding import AlreadyRebuilding, compare, rebuild
+from infra.command_line.watching import watching
+from infra.composition.keepers import keepers
 from infra.composition.running import find_system
-from infra.composition.verifying import CannotVerify
+from infra.event_shapes import camel
+from infra.keepers import (
+    AlreadyRebuilding,
+    CannotSwitch,
+    CannotVerify,
+    Keeper,
+    NoSuchKey,
+    Progress,
+    Rebuilt,
+    Wishes,
+)
 from infra.ports import LogUnavailable
 from infra.tables import StoreUnavailable
-from projections import COMMERCE, SOCIAL
+from infra.timelines import TimelinesUnavailable
+
+Call = Callable[[Keeper, Progress], Awaitable[Any]]
 
 
 def declare_rebuild(kinds: Any) -> None:
     """Add it to the verbs of `plaza projections`."""
-    about = "build the tables anew beside those being served, and switch; 1 if it did not switch"
-    kind: argparse.ArgumentParser = kinds.add_parser("rebuild", help=about, description=about)
+    about = "make it anew beside what is served, and switch; 1 if it did not switch"
+    kind: argparse.ArgumentParser = kinds.add_parser(
+        "rebuild",
+        help=about,
+        description=f"{about}. Killed at any point, it goes on when repeated.",
+    )
     kind.add_argument("name", metavar="NAME")
     kind.add_argument(
         "--accept-different",
         action="store_true",
         help="switch also where what is built differs from what is served",
     )
-    kind.set_defaults(run=run)
+    how = kind.add_mutually_exclusive_group()
+    how.add_argument(
+        "--in-place",
+        action="store_true",
+        help="write what differs into what is served, in one transaction: for small ones",
+    )
+    how.add_argument(
+        "--key",
+        metavar="KIND:ID",
+        help="only what is kept under this key, such as post:… or member:…",
+    )
+    how.add_argument(
+        "--anew",
+        action="store_true",
+        help="begin again rather than go on with a build begun before",
+    )
+    kind.set_defaults(run=run_rebuild)
 
 
-def run(context: Context) -> int:
-    known = {projection.name: projection for projection in (*SOCIAL, *COMMERCE)}
-    name = context.arguments.name
-    if name not in known:
-        raise AskedWrongly(f"there is no projection {name}; there are {', '.join(known)}")
-    try:
-        found = uvloop.run(rebuilt(context, known[name]))
-    except (AlreadyRebuilding, CannotVerify) as problem:
-        raise Failure(str(problem)) from problem
-    except (LogUnavailable, StoreUnavailable, OSError) as problem:
-        raise Failure(f"the database cannot be reached: {problem}") from problem
-    report(context, found)
-    return 0 if found["switched"] else FAILED
+def declare_switch(kinds: Any) -> None:
+    about = "serve another build, brought up to date first"
+    kind: argparse.ArgumentParser = kinds.add_parser("switch", help=about, description=about)
+    kind.add_argument("name", metavar="NAME")
+    which = kind.add_mutually_exclusive_group(required=True)
+    which.add_argument("--to", metavar="BUILD", type=int, help="the build of this number")
+    which.add_argument("--back", action="store_true", help="the one that was served before")
+    kind.set_defaults(run=run_switch)
 
 
-async def rebuilt(context: Context, projection: Any) -> dict[str, Any]:
-    settings, _ = find_system(context.settings)
-    with progress_bar(context) as progress:
-        comparing = progress.add_task(f"comparing {projection.name}", total=None, done="")
-        building = progress.add_task(f"rebuilding {projection.name}", total=None, done="")
+def run_rebuild(context: Context) -> int:
+    arguments = context.arguments
+    if arguments.key is not None:
+        count = ask(context, lambda keeper, told: keeper.rebuild_key(arguments.key, told))
+        if context.json:
+            print_json({"name": arguments.name, "key": arguments.key, "documents": count})
+        else:
+            print(f"{count:,} documents of {arguments.name} under {arguments.key} were made anew")
+        return 0
+    wishes = Wishes(
+        accept_different=arguments.accept_different,
+        in_place=arguments.in_place,
+        anew=arguments.anew,
+    )
+    done: Rebuilt = ask(context, lambda keeper, told: keeper.rebuild(told, wishes))
+    report(context, done)
+    return 0 if done.switched else FAILED
 
-        def told(what: str, reached: int, end: int) -> None:
-            task = building if what == "rebuilding" else comparing
-            progress.update(task, completed=reached, total=end, done=f"at {reached:,}")
 
-        found = await compare(settings, projection, told)
-        same = found["comparable"] and not found["different"]
-        switch = same or context.arguments.accept_different
-        if switch:
-            await rebuild(settings, projection, told)
-    return {**found, "switched": switch}
-
-
-def report(context: Context, found: dict[str, Any]) -> None:
+def run_switch(context: Context) -> int:
+    name, wanted = context.arguments.name, context.arguments.to
+    build = ask(context, lambda keeper, told: keeper.switch(wanted, told))
     if context.json:
-        print_json(found)
-        return
-    if not found["comparable"]:
-        print(f"{found['name']} is served from tables of another shape: nothing to compare")
-    elif found["different"]:
-        print(f"{found['different']:,} of {found['documents']:,} documents would be others")
-        for example in found["examples"]:
-            print(f"\n{example['table']}")
-            print(f"  the log gives {shown(example['folded'])}")
-            print(f"  served is     {shown(example['served'])}")
-    if found["switched"]:
-        print(f"{found['name']} was built anew and is being served")
+        print_json({"name": name, "build": build})
     else:
-        print("\nnothing was switched; --accept-different builds it anew and serves that")
+        print(f"build {build} of {name} is being served")
+    return 0
+
+
+def ask(context: Context, call: Call) -> Any:
+    name = context.arguments.name
+
+    async def asked() -> Any:
+        settings, _ = find_system(context.settings)
+        known = keepers(settings)
+        if name not in known:
+            raise AskedWrongly(f"there is no projection {name}; there are {', '.join(known)}")
+        with watching(context, name) as told:
+            return await call(known[name], told)
+
+    try:
+        return uvloop.run(asked())
+    except NoSuchKey as problem:
+        raise AskedWrongly(str(problem)) from problem
+    except (AlreadyRebuilding, CannotSwitch, CannotVerify) as problem:
+        raise Failure(str(problem)) from problem
+    except (LogUnavailable, StoreUnavailable, TimelinesUnavailable, OSError) as problem:
+        raise Failure(f"what this needs cannot be reached: {problem}") from problem
+
+
+def report(context: Context, done: Rebuilt) -> None:
+    found = done.found
+    if context.json:
+        shown = msgspec.to_builtins(done)
+        print_json(
+            {camel(name): value for name, value in shown.items() if name != "found"}
+            | ({} if found is None else {camel(k): v for k, v in shown["found"].items()})
+        )
+        return
+    if done.resumed_at:
+        print(f"went on with build {done.build} at {done.resumed_at:,}")
+    if found is not None:
+        if not found.comparable:
+            print(f"build {done.build} has other fields than build {found.build}, which is served")
+        print(
+            f"{found.different:,} of {found.documents:,} documents differ at position"
+            f" {found.position:,}"
+        )
+        print_differences(found.examples, "build", f"{done.build}", f"{found.build}")
+    if done.switched:
+        print(f"build {done.build} of {done.name} is being served")
+        return
+    print(
+        f"\nbuild {done.build} is complete, and was not switched to: build"
+        f" {found.build if found else '?'} is still served.\n"
+        f"  plaza projections switch {done.name} --to {done.build}\n"
+        f"  plaza projections rebuild {done.name} --accept-different\n"
+        f"bring it up to date and serve it to everybody at once; what is served now is kept, to be"
+        f" gone back to"
+    )

@@ -6,15 +6,17 @@ from typing import Any
 import msgspec
 import uvloop
 
-from infra.command_line.progress import progress_bar
+from infra.command_line.differences import print_differences
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, print_json
+from infra.command_line.watching import watching
+from infra.composition.keepers import keepers
 from infra.composition.running import find_system
-from infra.composition.verifying import CannotVerify, NotServed, verify
+from infra.event_shapes import camel
+from infra.keepers import CannotVerify, Different, NotServed, Verified
 from infra.ports import LogUnavailable
-from infra.runtime.projection import Projection
 from infra.tables import StoreUnavailable
-from projections import COMMERCE, SOCIAL
+from infra.timelines import TimelinesUnavailable
 
 
 def declare_verify(kinds: Any) -> None:
@@ -22,76 +24,64 @@ def declare_verify(kinds: Any) -> None:
     about = "fold the log again and compare with what is served; 1 if anything differs"
     kind: argparse.ArgumentParser = kinds.add_parser("verify", help=about, description=about)
     kind.add_argument("name", metavar="NAME", nargs="?", help="this one only (default: all)")
+    kind.add_argument(
+        "--repair", action="store_true", help="mend what differs, document by document"
+    )
     kind.set_defaults(run=run)
 
 
 def run(context: Context) -> int:
-    name = context.arguments.name
-    known = {projection.name: projection for projection in (*SOCIAL, *COMMERCE)}
-    if name is not None and name not in known:
-        raise AskedWrongly(f"there is no projection {name}; there are {', '.join(known)}")
-    chosen = list(known.values()) if name is None else [known[name]]
     try:
-        rows = uvloop.run(verified(context, chosen))
+        rows = uvloop.run(verified(context))
     except NotServed as problem:
         raise Failure(str(problem)) from problem
-    except (LogUnavailable, StoreUnavailable, OSError) as problem:
-        raise Failure(f"the database cannot be reached: {problem}") from problem
+    except (LogUnavailable, StoreUnavailable, TimelinesUnavailable, OSError) as problem:
+        raise Failure(f"what this needs cannot be reached: {problem}") from problem
     report(context, rows)
-    return FAILED if any(row["different"] or row.get("error") for row in rows) else 0
+    bad = [row for row in rows if row.get("error") or row["different"] > row.get("repaired", 0)]
+    return FAILED if bad else 0
 
 
-async def verified(context: Context, chosen: list[Projection]) -> list[dict[str, Any]]:
+async def verified(context: Context) -> list[dict[str, Any]]:
     """One row a projection. Of several, those that are not served are left out."""
     settings, _ = find_system(context.settings)
+    name, repair = context.arguments.name, context.arguments.repair
+    known = keepers(settings)
+    if name is not None and name not in known:
+        raise AskedWrongly(f"there is no projection {name}; there are {', '.join(known)}")
     rows = []
-    with progress_bar(context) as progress:
-        for projection in chosen:
-            task = progress.add_task(f"verifying {projection.name}", total=None, done="")
-
-            def told(_name: str, reached: int, end: int, task: Any = task) -> None:
-                progress.update(task, completed=reached, total=end, done=f"at {reached:,}")
-
-            try:
-                rows.append(await verify(settings, projection, told))
-            except NotServed:
-                if len(chosen) == 1:
-                    raise
-            except CannotVerify as problem:
-                rows.append(
-                    {
-                        "name": projection.name,
-                        "documents": 0,
-                        "different": 0,
-                        "examples": [],
-                        "error": str(problem),
-                    }
-                )
+    for keeper in known.values() if name is None else [known[name]]:
+        try:
+            with watching(context, keeper.name) as told:
+                rows.append(row_of(await keeper.verify(told, repair=repair)))
+        except NotServed:
+            if name is not None:
+                raise
+        except CannotVerify as problem:
+            row = {"name": keeper.name, "documents": 0, "different": 0, "examples": []}
+            rows.append(row | {"error": str(problem)})
     return rows
+
+
+def row_of(found: Verified) -> dict[str, Any]:
+    return {camel(name): value for name, value in msgspec.to_builtins(found).items()}
 
 
 def report(context: Context, rows: list[dict[str, Any]]) -> None:
     if context.json:
         print_json(rows)
         return
-    print_rows(
-        rows,
-        {
-            "name": "projection",
-            "documents": "documents",
-            "different": "different",
-            "position": "at position",
-            "setAside": "events set aside",
-        },
-    )
+    headings = {
+        "name": "projection",
+        "documents": "documents",
+        "different": "different",
+        "position": "at position",
+        "setAside": "events set aside",
+    }
+    if context.arguments.repair:
+        headings["repaired"] = "repaired"
+    print_rows(rows, headings)
     for row in rows:
         if row.get("error"):
             print(f"\n{row['name']}: {row['error']}")
-        for example in row["examples"]:
-            print(f"\n{row['name']}: {example['table']}")
-            print(f"  the log gives {shown(example['folded'])}")
-            print(f"  served is     {shown(example['served'])}")
-
-
-def shown(row: Any) -> str:
-    return "no such row" if row is None else msgspec.json.encode(row).decode()
+        print_differences(msgspec.convert(row["examples"], list[Different]), "", "log", "served")

@@ -25,7 +25,9 @@ from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
 from infra.composition import commerce_worker, kafka_worker, search
 from infra.composition.metrics_server import serve_metrics
 from infra.composition.settings import Settings
+from infra.composition.tables_keeper import HOUR_SECONDS
 from infra.composition.tasks import Tasks, halves
+from infra.keepers import AlreadyRebuilding
 from infra.runtime.appliers import ApplierMetrics, Appliers
 from infra.runtime.checkout_outcomes import CheckoutOutcomes
 from infra.runtime.embedded import EmbeddedRunner
@@ -36,7 +38,7 @@ from infra.runtime.paced import Paced
 from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
-from infra.runtime.rebuild import rare_collections, rebuild
+from infra.runtime.rebuild import Rebuilder, rare_collections
 from infra.runtime.search_indexing import SearchMetrics
 from infra.runtime.sparse import Sparse
 from infra.runtime.sweep import TimelineSweep
@@ -47,6 +49,7 @@ from projections.search import COMMERCE_SEARCH, SOCIAL_SEARCH
 
 REDIS_WAIT_SECONDS = 2.0
 COMMERCE_PAUSE_SECONDS = 0.025
+RENEW_SECONDS = 1.0
 
 
 async def serve(
@@ -165,8 +168,13 @@ async def renew(
 ) -> None:
     """Build anew what is served in an earlier version of its projection, and switch to that."""
     builds = PostgresBuilds(settings.postgres_url)
-    if outdated := await builds.outdated(projections):
-        await rebuild([p for p in projections if p.name in outdated], builds, log)
+    keep_seconds = settings.retired_build_hours * HOUR_SECONDS
+    while outdated := await builds.outdated(projections):
+        chosen = [projection for projection in projections if projection.name in outdated]
+        try:
+            await Rebuilder(builds, log, keep_seconds=keep_seconds).rebuild(chosen)
+        except AlreadyRebuilding:
+            await asyncio.sleep(RENEW_SECONDS)
 
 
 async def tables(

@@ -28,7 +28,7 @@ THROUGH_KAFKA = frozenset(projection.name for projection in SOCIAL)
 Connection = psycopg.AsyncConnection[Any]
 
 
-async def overview(settings: Settings) -> list[dict[str, Any]]:
+async def overview_of_tables(settings: Settings) -> list[dict[str, Any]]:
     """One row a build of a projection. Raises `psycopg.Error`.
 
     Where events come through Kafka, a row also names the Faust workers' consumer group, and how
@@ -82,6 +82,7 @@ async def with_lag(connection: Connection, build: Mapping[str, Any]) -> dict[str
             seconds = max(0.0, (datetime.now(UTC) - events[0].recorded_at).total_seconds())
     return {
         "name": build["name"],
+        "build": build["build"],
         "version": build["version"],
         "status": build["status"],
         "position": position,

@@ -1,50 +1,56 @@
-"""Folding the log again and comparing that with what is served, assembled."""
+"""Folding the log again, comparing with what is served, and mending what differs, assembled."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from typing import assert_never
 
 from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.served_tables import Pinned, pinned
+from infra.adapters.keyring import PostgresKeyring
+from infra.adapters.served_tables import pinned
 from infra.adapters.sqlite_tables import SqliteTables
-from infra.codec import Line, decode_lines, partition_of
+from infra.adapters.table_mending import Mending, mending
+from infra.codec import decode_lines, partition_of
 from infra.composition.settings import Settings
+from infra.keepers import (
+    EXAMPLES_MAX,
+    CannotVerify,
+    Different,
+    NotServed,
+    Progress,
+    Verified,
+)
+from infra.ports import Recorded
 from infra.runtime.log_ranges import lines_between
 from infra.runtime.projection import Projection
-from infra.runtime.rebuild import rare_collections
+from infra.runtime.rebuild import nothing_told, rare_collections
+from infra.tables import Add, Blank, Change, Close, Forget, Insert, Revise
 
-EXAMPLES_MAX = 5
-Progress = Callable[[str, int, int], None]
-"""Told what is done, how far it is, and how far it goes."""
+REPAIR_MAX = 10_000
+"""How many rows are mended one by one; where more differ, a rebuild is what is needed."""
 
-
-class CannotVerify(Exception):
-    """There is nothing to compare with, or the log cannot be folded."""
-
-
-class NotServed(CannotVerify):
-    """The projection has no live tables."""
+Wanted = Callable[[Change], bool]
+ANY = object()
+"""The value of a change that may be to rows under any key."""
 
 
 async def verify(
     settings: Settings,
     projection: Projection,
-    progress: Progress = lambda _what, _reached, _end: None,
+    progress: Progress = nothing_told,
     *,
-    any_version: bool = False,
-) -> dict[str, Any]:
-    """Compare every row that is served with the row that the log gives; `any_version`: also where
-    it was made by another version of the projection.
+    repair: bool = False,
+) -> Verified:
+    """Compare every row that is served with the row that the log gives, and mend what differs.
 
     What is served is taken at once, with the positions it was at; workers go on meanwhile. Raises
     `CannotVerify`, `StoreUnavailable` and `LogUnavailable`.
     """
-    with rare_collections(), SqliteTables(projection.tables) as tables:
+    async with opened(settings, projection) as folding:
         async with pinned(settings.postgres_url, projection) as served:
             if served is None:
                 raise NotServed(f"nothing is served of {projection.name}")
-            if served.version != projection.version and not any_version:
+            if served.version != projection.version:
                 raise CannotVerify(
                     f"{projection.name} is served in version {served.version}; this is version"
                     f" {projection.version}"
@@ -52,65 +58,176 @@ async def verify(
             for table in projection.tables:
                 async with contextlib.aclosing(served.rows(table)) as batches:
                     async for rows in batches:
-                        await asyncio.to_thread(tables.serve, table, rows)
-        await fold_again(settings, projection, served, tables, progress)
+                        await asyncio.to_thread(folding.tables.serve, table, rows)
+        await folding.fold(served.checkpoints, served.not_applied, progress)
         compared = [
-            await asyncio.to_thread(tables.compare, table, EXAMPLES_MAX)
+            await asyncio.to_thread(folding.tables.compare, table, EXAMPLES_MAX)
             for table in projection.tables
         ]
+        different = sum(table.different for table in compared)
+        if repair and different > REPAIR_MAX:
+            raise CannotVerify(
+                f"{different:,} rows of {projection.name} differ: more than {REPAIR_MAX:,} are not"
+                " mended one by one; rebuild it"
+            )
+        if repair and different:
+            await mend(settings, projection, folding)
     examples = [
-        {"table": one.table, "folded": one.folded, "served": one.served}
+        Different(place=one.table, computed=one.folded, served=one.served)
         for table in compared
         for one in table.examples
     ]
-    return {
-        "name": projection.name,
-        "documents": sum(table.documents for table in compared),
-        "different": sum(table.different for table in compared),
-        "examples": examples[:EXAMPLES_MAX],
-        "build": served.build,
-        "version": served.version,
-        "position": min(served.checkpoints.values(), default=0),
-        "setAside": len(served.not_applied),
-    }
+    return Verified(
+        name=projection.name,
+        documents=sum(table.documents for table in compared),
+        different=different,
+        examples=examples[:EXAMPLES_MAX],
+        build=served.build,
+        version=served.version,
+        position=min(served.checkpoints.values(), default=0),
+        set_aside=len(served.not_applied),
+        repaired=different if repair else 0,
+    )
 
 
-async def fold_again(
+async def mend(settings: Settings, projection: Projection, folding: "Folding") -> None:
+    """Write the rows that differ as the log gives them now, while the tables are held still."""
+    keys = {table.name: folding.tables.differing(table) for table in projection.tables}
+    async with mending(settings.postgres_url, projection) as live:
+        if live is None:
+            raise NotServed(f"nothing is served of {projection.name}")
+        await folding.fold_on(live)
+        for table in projection.tables:
+            if of_table := keys[table.name]:
+                rows = folding.tables.under(table, of_table)
+                await live.replace(table, of_table, rows)
+
+
+async def remake(
     settings: Settings,
     projection: Projection,
-    served: Pinned,
-    tables: SqliteTables,
-    progress: Progress,
-) -> None:
-    """Fold what the served rows were folded from: each partition up to where it was."""
-    end = max(served.checkpoints.values(), default=0)
-    log = await PostgresEventLog.open(settings.postgres_url)
-    try:
-        async with contextlib.aclosing(lines_between(log, 0, end + 1)) as batches:
+    columns: Mapping[str, Sequence[str]],
+    value: int,
+    progress: Progress = nothing_told,
+) -> int:
+    """Write the rows with this value in any of these columns, by table, as the log gives them;
+    answers how many there are. Raises as `verify` does."""
+
+    def wanted(change: Change) -> bool:
+        named = columns.get(change.table.name, ())
+        return any(value_of(change, name) in (value, ANY) for name in named)
+
+    async with opened(settings, projection, wanted) as folding:
+        async with pinned(settings.postgres_url, projection) as served:
+            if served is None:
+                raise NotServed(f"nothing is served of {projection.name}")
+        await folding.fold(served.checkpoints, served.not_applied, progress)
+        made = 0
+        async with mending(settings.postgres_url, projection) as live:
+            if live is None:
+                raise NotServed(f"nothing is served of {projection.name}")
+            await folding.fold_on(live)
+            for table in projection.tables:
+                if named := columns.get(table.name):
+                    await live.clear(table, named, value)
+                    rows = list(folding.tables.rows(table))
+                    await live.insert(table, rows)
+                    made += len(rows)
+    return made
+
+
+def value_of(change: Change, column: str) -> object:
+    """What a change says of a column of its table's key, or `ANY`."""
+    match change:
+        case Insert():
+            return change.row[[one.name for one in change.table.columns].index(column)]
+        case Add():
+            return change.key
+        case Forget():
+            return ANY
+        case Close() | Revise() | Blank():
+            return change.key[change.table.key.index(column)]
+        case _:
+            assert_never(change)
+
+
+class Folding:
+    """A projection folded into tables of its own, as far as it is asked to."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        log: PostgresEventLog,
+        tables: SqliteTables,
+        wanted: Wanted | None,
+    ) -> None:
+        self.tables = tables
+        self._projection = projection
+        self._log = log
+        self._wanted = wanted
+        self._checkpoints: Mapping[int, int] = dict.fromkeys(projection.partitions, 0)
+        self._not_applied: frozenset[int] = frozenset()
+
+    async def fold(
+        self,
+        checkpoints: Mapping[int, int],
+        not_applied: Collection[int],
+        progress: Progress = nothing_told,
+    ) -> None:
+        """Fold each partition up to its position, but for what has not been applied."""
+        after = min(self._checkpoints.values())
+        end = max(checkpoints.values(), default=0)
+        async with contextlib.aclosing(lines_between(self._log, after, end + 1)) as batches:
             async for lines in batches:
-                await asyncio.to_thread(fold, projection, served, lines, tables)
-                progress(projection.name, lines[-1].position, end)
-    finally:
-        await log.close()
+                # Rows that cannot be read are set aside by the workers, too.
+                events, _ = await asyncio.to_thread(decode_lines, lines)
+                await self._projection.prepare(events)
+                await asyncio.to_thread(self._fold, events, checkpoints, not_applied)
+                progress("folding", lines[-1].position, end)
+        self._checkpoints, self._not_applied = dict(checkpoints), frozenset(not_applied)
+
+    async def fold_on(self, live: Mending) -> None:
+        """Fold what has been applied since. Raises `CannotVerify` where that is not all."""
+        if self._not_applied - live.not_applied:
+            raise CannotVerify("events that were set aside have been applied meanwhile; try again")
+        await self.fold(live.checkpoints, live.not_applied)
+
+    def _fold(
+        self,
+        events: Sequence[Recorded],
+        checkpoints: Mapping[int, int],
+        not_applied: Collection[int],
+    ) -> None:
+        projection, begun = self._projection, self._checkpoints
+        for recorded in events:
+            event, position = recorded.event, recorded.position
+            if not projection.folds(event) or position in not_applied:
+                continue
+            partition = partition_of(event)
+            if not begun.get(partition, 0) < position <= checkpoints.get(partition, 0):
+                continue
+            try:
+                changes = projection.fold(recorded)
+                if self._wanted is not None:
+                    changes = [change for change in changes if self._wanted(change)]
+                self.tables.write(position, changes)
+            except Exception as problem:
+                # Whatever a fold raises, an event that the workers have applied cannot be folded.
+                raise CannotVerify(
+                    f"{projection.name} cannot fold the event at {position} ({recorded.stream}) any"
+                    f" more: {problem!r}"
+                ) from problem
 
 
-def fold(
-    projection: Projection, served: Pinned, lines: Sequence[Line], tables: SqliteTables
-) -> None:
-    checkpoints, not_applied = served.checkpoints, served.not_applied
-    # Rows that cannot be read are set aside by the workers, too.
-    events, _ = decode_lines(lines)
-    for recorded in events:
-        event, position = recorded.event, recorded.position
-        if not projection.folds(event) or position in not_applied:
-            continue
-        if position > checkpoints.get(partition_of(event), 0):
-            continue
-        try:
-            tables.write(position, projection.fold(recorded))
-        except Exception as problem:
-            # Whatever a fold raises, an event that the workers have applied cannot be folded.
-            raise CannotVerify(
-                f"{projection.name} cannot fold the event at {position} ({recorded.stream}) any"
-                f" more: {problem!r}"
-            ) from problem
+@contextlib.asynccontextmanager
+async def opened(
+    settings: Settings, projection: Projection, wanted: Wanted | None = None
+) -> AsyncIterator[Folding]:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(rare_collections())
+        tables = stack.enter_context(SqliteTables(projection.tables))
+        log = await PostgresEventLog.open(settings.postgres_url)
+        stack.push_async_callback(log.close)
+        keyring = await PostgresKeyring.connect(settings.postgres_url)
+        stack.push_async_callback(keyring.close)
+        yield Folding(projection.with_texts(keyring), log, tables, wanted)

@@ -10,13 +10,13 @@ LINES_AT_ONCE = 5_000
 
 
 async def lines_between(
-    log: LogLines, after: int, before: int
+    log: LogLines, after: int, before: int, lines_at_once: int = LINES_AT_ONCE
 ) -> AsyncGenerator[Sequence[Line], None]:
     """The rows between two positions; the next ones are read while these are worked on.
 
     Raises `LogUnavailable`.
     """
-    reading = asyncio.ensure_future(log.read_lines(after, LINES_AT_ONCE))
+    reading = asyncio.ensure_future(log.read_lines(after, lines_at_once))
     try:
         while lines := await reading:
             last = lines[-1].position
@@ -24,7 +24,7 @@ async def lines_between(
                 if inside := [line for line in lines if line.position < before]:
                     yield inside
                 return
-            reading = asyncio.ensure_future(log.read_lines(last, LINES_AT_ONCE))
+            reading = asyncio.ensure_future(log.read_lines(last, lines_at_once))
             yield lines
     finally:
         reading.cancel()

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import msgspec
@@ -51,6 +52,7 @@ class Projection:
             return self
         change = self.fold
 
+        @wraps(change)
         def fold(recorded: Recorded) -> Sequence[Change]:
             event = open_event(recorded.event, keyring)
             return change(msgspec.structs.replace(recorded, event=event))

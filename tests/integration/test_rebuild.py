@@ -15,11 +15,11 @@ from infra.runtime import rebuild as rebuilding
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.project import Projector
 from infra.runtime.projection import Projection
-from infra.runtime.rebuild import load, rebuild
+from infra.runtime.rebuild import Rebuilder, code_of, load
 from infra.tables import Change, StoreUnavailable
-from projections import SOCIAL, graph
+from projections import graph
 from tests.builders import follow
-from tests.integration.tables import chain, contents, projector, random_log
+from tests.integration.tables import SOCIAL, chain, contents, projector, random_log
 
 COUNT = 3000
 
@@ -67,7 +67,8 @@ async def test_a_rebuild_beside_a_living_worker_switches_without_losing_anything
     async with projector(postgres_url) as target:
         await target.checkpoints()
         running = asyncio.create_task(EmbeddedRunner(log, target, SOCIAL_PARTITIONS).run())
-        switching = asyncio.create_task(rebuild(SOCIAL, PostgresBuilds(postgres_url), log))
+        rebuilding_all = Rebuilder(PostgresBuilds(postgres_url), log).rebuild(SOCIAL)
+        switching = asyncio.create_task(rebuilding_all)
         await append_more(log, 600)
         await switching
         await append_more(log, 100, stream="after")
@@ -97,24 +98,53 @@ async def append_more(log: PostgresEventLog, count: int, stream: str = "more") -
         await log.append([renamed])
 
 
-async def test_a_rebuild_that_fails_leaves_what_is_live(postgres_url: str) -> None:
-    await random_log(postgres_url, 43, 500)
-    store = PostgresProjections(postgres_url, SOCIAL)
-    await store.checkpoints()
-    await store.close()
+async def test_a_rebuild_that_fails_leaves_what_is_live_and_is_gone_on_with(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "LOAD_LINES", 100)
+    events = await random_log(postgres_url, 43, 500)
+    async with projector(postgres_url) as target:
+        for frames in chain(events, 200):
+            await target.apply(frames)
     log = await PostgresEventLog.open(postgres_url)
+    reached = []
 
-    def interrupted(_position: int, _head: int) -> None:
-        raise KeyError("interrupted")
+    def interrupted(_what: str, position: int, _end: int) -> None:
+        reached.append(position)
+        if len(reached) == 3:
+            raise KeyError("interrupted")
 
+    builds = PostgresBuilds(postgres_url)
     with pytest.raises(KeyError, match="interrupted"):
-        await rebuild(SOCIAL, PostgresBuilds(postgres_url), log, interrupted)
+        await Rebuilder(builds, log, interrupted).rebuild([graph.PROJECTION])
+    assert statuses(postgres_url, "graph") == [(1, "live"), (2, "building")]
+    (done,) = await Rebuilder(builds, log).rebuild([graph.PROJECTION], compare=True)
     await log.close()
+    assert (done.build, done.switched, done.resumed_at) == (2, True, 300)
+    assert statuses(postgres_url, "graph") == [(2, "live")]
+    served = contents(postgres_url, [graph.PROJECTION], build=2)
+    assert sum(len(rows) for rows in served.values()) > 100
+
+
+async def test_a_build_of_other_code_is_begun_anew(postgres_url: str) -> None:
+    await random_log(postgres_url, 46, 300)
+    builds = PostgresBuilds(postgres_url)
+    made = await builds.start([graph.PROJECTION], {"graph": "another code"})
+    log = await PostgresEventLog.open(postgres_url)
+    await load([graph.PROJECTION], made, builds, log)
+    (done,) = await Rebuilder(builds, log).rebuild([graph.PROJECTION])
+    await log.close()
+    assert done.resumed_at == 0
     with psycopg.connect(postgres_url) as connection:
-        statuses = connection.execute("SELECT DISTINCT build, status FROM projection_builds")
-        assert statuses.fetchall() == [(1, "live")]
-        schemas = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname LIKE '%\\_b2'")
-        assert schemas.fetchall() == []
+        codes = connection.execute("SELECT code FROM projection_builds").fetchall()
+    assert codes == [(code_of(graph.PROJECTION),)]
+
+
+def statuses(url: str, name: str) -> list[tuple[int, str]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "SELECT build, status FROM projection_builds WHERE name = %s ORDER BY build", [name]
+        ).fetchall()
 
 
 async def test_the_search_path_names_the_live_builds(postgres_url: str) -> None:
@@ -123,11 +153,12 @@ async def test_the_search_path_names_the_live_builds(postgres_url: str) -> None:
     await store.checkpoints()
     await store.close()
     log = await PostgresEventLog.open(postgres_url)
-    await rebuild([graph.PROJECTION], PostgresBuilds(postgres_url), log)
+    await Rebuilder(PostgresBuilds(postgres_url), log).rebuild([graph.PROJECTION])
     await log.close()
     async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
         path = await search_path(connection)
-    assert path == "engagement_b1, graph_b2, members_b1, posts_b1, sessions_b1, public"
+    names = sorted(f"{one.name}_b{2 if one.name == 'graph' else 1}" for one in SOCIAL)
+    assert path == ", ".join([*names, "public"])
 
 
 async def test_a_worker_of_another_version_does_not_write_live_tables(postgres_url: str) -> None:
@@ -145,7 +176,7 @@ async def test_a_worker_of_another_version_does_not_write_live_tables(postgres_u
     with pytest.raises(StoreUnavailable, match="live in version 1"):
         await store.checkpoints()
     log = await PostgresEventLog.open(postgres_url)
-    await rebuild([newer], builds, log)
+    await Rebuilder(builds, log).rebuild([newer])
     assert await builds.outdated([newer]) == []
     target = Projector([newer], store, log)
     assert set((await target.checkpoints()).values()) == {200}

@@ -7,11 +7,13 @@ import sys
 import psycopg
 import pytest
 
+from domain.shared.identifiers import id_text
+from infra.adapters.postgres_builds import PostgresBuilds
 from infra.command_line.main import run
-from infra.composition.rebuilding import AlreadyRebuilding, alone
-from infra.composition.settings import Settings
+from infra.keepers import AlreadyRebuilding
 from infra.runtime import rebuild as rebuilding
 from tests.integration.tables import contents
+from tests.integration.test_rebuild import statuses
 from tests.integration.test_verify import served
 
 
@@ -21,14 +23,20 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def plaza(url: str, *words: str) -> int:
-    environment = {"PLAZA_POSTGRES_URL": url}
-    return await asyncio.to_thread(run, ["projections", "rebuild", *words], environment)
+    return await asyncio.to_thread(run, ["projections", *words], {"PLAZA_POSTGRES_URL": url})
 
 
 def live_build(url: str, name: str) -> int:
+    (found,) = [build for build, status in statuses(url, name) if status == "live"]
+    return found
+
+
+def spoil_a_count(url: str) -> int:
+    """Answers the member whose followers are wrong from now on."""
     with psycopg.connect(url) as connection:
         row = connection.execute(
-            "SELECT build FROM projection_builds WHERE name = %s AND status = 'live'", [name]
+            "UPDATE graph_b1.member_counts SET followers = 77 WHERE member_id ="
+            " (SELECT min(member_id) FROM graph_b1.member_counts) RETURNING member_id"
         ).fetchone()
     assert row is not None
     return int(row[0])
@@ -58,40 +66,106 @@ async def test_a_difference_is_shown_and_switched_only_where_it_is_accepted(
     postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await served(postgres_url, 112)
-    with psycopg.connect(postgres_url) as connection:
-        connection.execute(
-            "UPDATE graph_b1.member_counts SET followers = 77 WHERE member_id ="
-            " (SELECT min(member_id) FROM graph_b1.member_counts)"
-        )
-    assert await plaza(postgres_url, "graph") == 1
+    spoil_a_count(postgres_url)
+    assert await plaza(postgres_url, "rebuild", "graph") == 1
     shown = capsys.readouterr().out
     assert "1 of" in shown
-    assert '"followers":77' in shown
-    assert live_build(postgres_url, "graph") == 1
-    assert await plaza(postgres_url, "graph", "--accept-different") == 0
-    assert live_build(postgres_url, "graph") == 2
-    assert await plaza(postgres_url, "graph") == 0
+    assert "77" in shown
+    assert "--accept-different" in shown
+    assert statuses(postgres_url, "graph") == [(1, "live"), (2, "built")]
+    assert await plaza(postgres_url, "rebuild", "graph", "--accept-different") == 0
+    assert "went on with build 2" not in capsys.readouterr().out
+    assert statuses(postgres_url, "graph") == [(1, "retired"), (2, "live")]
+    assert await plaza(postgres_url, "rebuild", "graph") == 0
+    assert statuses(postgres_url, "graph") == [(2, "retired"), (3, "live")]
 
 
-async def test_tables_of_another_shape_are_not_switched_to_silently(postgres_url: str) -> None:
-    await served(postgres_url, 113)
+async def test_what_was_served_before_can_be_switched_back_to(postgres_url: str) -> None:
+    await served(postgres_url, 114)
+    before = contents(postgres_url)["member_counts"]
+    assert await plaza(postgres_url, "switch", "graph", "--back") == 1
+    assert await plaza(postgres_url, "rebuild", "graph") == 0
     with psycopg.connect(postgres_url) as connection:
-        connection.execute("ALTER TABLE graph_b1.hides DROP COLUMN kind")
+        gone = connection.execute("SELECT to_regclass('graph_b1.follows')").fetchone()
+    assert gone == (None,)
+    assert await plaza(postgres_url, "switch", "graph", "--back") == 0
+    assert statuses(postgres_url, "graph") == [(1, "live"), (2, "retired")]
+    assert contents(postgres_url)["member_counts"] == before
+    assert await plaza(postgres_url, "switch", "graph", "--to", "2") == 0
+    assert await plaza(postgres_url, "switch", "graph", "--to", "2") == 1
+    assert await plaza(postgres_url, "switch", "graph", "--to", "9") == 1
+    assert statuses(postgres_url, "graph") == [(1, "retired"), (2, "live")]
+    assert await plaza(postgres_url, "verify", "graph") == 0
+
+
+async def test_tables_of_another_version_are_not_switched_back_to(
+    postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await served(postgres_url, 115)
+    assert await plaza(postgres_url, "rebuild", "graph") == 0
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(
+            "UPDATE projection_builds SET version = 0 WHERE (name, build) = ('graph', 1)"
+        )
+    assert await plaza(postgres_url, "switch", "graph", "--back") == 1
+    assert "made by version 0" in capsys.readouterr().err
+
+
+async def test_tables_of_another_shape_are_not_switched_to_silently(
+    postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await served(postgres_url, 113)
+    spoil_a_count(postgres_url)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("ALTER TABLE graph_b1.follows ADD COLUMN reason text")
         connection.execute("UPDATE projection_builds SET version = 0 WHERE name = 'graph'")
-    assert await plaza(postgres_url, "graph") == 1
-    assert await plaza(postgres_url, "graph", "--accept-different") == 0
+    assert await plaza(postgres_url, "rebuild", "graph") == 1
+    shown = capsys.readouterr().out
+    assert "has other fields" in shown
+    assert "77" in shown
+    assert await plaza(postgres_url, "rebuild", "graph", "--accept-different") == 0
     assert live_build(postgres_url, "graph") == 2
+
+
+async def test_what_differs_is_rewritten_in_place(postgres_url: str) -> None:
+    await served(postgres_url, 116)
+    before = contents(postgres_url)["member_counts"]
+    spoil_a_count(postgres_url)
+    assert await plaza(postgres_url, "rebuild", "graph", "--in-place") == 1
+    assert await plaza(postgres_url, "rebuild", "graph", "--in-place", "--accept-different") == 0
+    assert contents(postgres_url)["member_counts"] == before
+    assert statuses(postgres_url, "graph") == [(1, "live")]
+
+
+async def test_one_key_is_made_anew_and_no_other(postgres_url: str) -> None:
+    await served(postgres_url, 117)
+    before = contents(postgres_url)
+    member = spoil_a_count(postgres_url)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("DELETE FROM graph_b1.follows WHERE %s IN (follower_id)", [member])
+        connection.execute("UPDATE graph_b1.member_counts SET following = -1 WHERE followers = 0")
+    spoiled = contents(postgres_url)
+    key = f"member:{id_text(member)}"
+    assert await plaza(postgres_url, "rebuild", "graph", "--key", key) == 0
+    after = contents(postgres_url)
+    assert after["follows"] == before["follows"]
+    own = [row for row in before["member_counts"] if row[0] == member]
+    others = [row for row in spoiled["member_counts"] if row[0] != member]
+    assert sorted(after["member_counts"], key=repr) == sorted(own + others, key=repr)
+    assert await plaza(postgres_url, "rebuild", "graph", "--key", "post:x") == 2
+    assert await plaza(postgres_url, "rebuild", "graph", "--key", "member:!") == 2
 
 
 async def test_a_projection_is_rebuilt_by_one_at_a_time(postgres_url: str) -> None:
-    settings = Settings(postgres_url=postgres_url)
-    async with alone(settings, "graph"), alone(settings, "posts"):
+    builds = PostgresBuilds(postgres_url)
+    async with builds.alone(["graph"]), builds.alone(["posts"]):
         with pytest.raises(AlreadyRebuilding):
-            async with alone(settings, "graph"):
+            async with builds.alone(["graph"]):
                 pass
-    async with alone(settings, "graph"):
+    async with builds.alone(["graph"]):
         pass
 
 
 async def test_what_does_not_exist_is_not_rebuilt(postgres_url: str) -> None:
-    assert await plaza(postgres_url, "nobody") == 2
+    assert await plaza(postgres_url, "rebuild", "nobody") == 2
+    assert await plaza(postgres_url, "switch", "nobody", "--back") == 2

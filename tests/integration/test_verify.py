@@ -12,13 +12,14 @@ from infra.adapters.event_log import PostgresEventLog
 from infra.codec import SOCIAL_PARTITIONS
 from infra.command_line.main import run
 from infra.composition.settings import Settings
-from infra.composition.verifying import CannotVerify, NotServed, verify
+from infra.composition.verifying import verify
+from infra.keepers import CannotVerify, NotServed
 from infra.ports import Recorded
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.projection import Projection
 from infra.tables import Change
-from projections import SOCIAL, graph, members, posts
-from tests.integration.tables import chain, projector, random_log
+from projections import graph, members, posts
+from tests.integration.tables import SOCIAL, chain, contents, projector, random_log
 from tests.integration.test_rebuild import append_more
 
 COUNT = 3_000
@@ -40,9 +41,10 @@ async def test_nothing_differs_from_what_the_workers_left(postgres_url: str) -> 
     await served(postgres_url, 91)
     for projection in SOCIAL:
         found = await verify(settings(postgres_url), projection)
-        assert (found["different"], found["examples"]) == (0, [])
-        assert found["position"] == COUNT
-        assert found["documents"] > 0
+        assert (found.different, found.examples) == (0, [])
+        assert found.position == COUNT
+        # No tag can be read in the texts of these events: see test_trending.py for those.
+        assert found.documents > 0 or projection.name == "tags"
 
 
 async def test_nothing_differs_while_traffic_goes_on(postgres_url: str) -> None:
@@ -55,8 +57,8 @@ async def test_nothing_differs_while_traffic_goes_on(postgres_url: str) -> None:
         seen = set()
         while not writing.done():
             found = await verify(settings(postgres_url), graph.PROJECTION)
-            assert found["different"] == 0, found
-            seen.add(found["position"])
+            assert found.different == 0, found
+            seen.add(found.position)
         await writing
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -110,11 +112,13 @@ async def test_a_planted_difference_is_found_and_named(postgres_url: str, plante
         row = connection.execute(statement.encode()).fetchone()
     assert row is not None
     found = await verify(settings(postgres_url), projection)
-    assert found["different"] == 1
-    (example,) = found["examples"]
-    assert example["table"] == table
-    assert (example["served"] or example["folded"])[key] == row[0]
-    assert example["served"] != example["folded"]
+    assert found.different == 1
+    (example,) = found.examples
+    assert example.place == table
+    shown = example.served or example.computed
+    assert shown is not None
+    assert shown[key] == row[0]
+    assert example.served != example.computed
 
 
 def dropping(recorded: Recorded) -> Sequence[Change]:
@@ -133,15 +137,50 @@ async def test_tables_of_a_fold_with_a_bug_differ(postgres_url: str, fold: Any) 
     wrong = Projection("graph", 1, graph.PROJECTION.handles, graph.PROJECTION.tables, fold)
     await served(postgres_url, 94, [wrong])
     found = await verify(settings(postgres_url), graph.PROJECTION)
-    assert found["different"] > 0
+    assert found.different > 0
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+async def test_a_planted_difference_is_mended_alone(postgres_url: str, planted: str) -> None:
+    projection, statement, _, _ = PLANTED[planted]
+    await served(postgres_url, 98)
+    before = contents(postgres_url, [projection])
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(statement.encode())
+    assert contents(postgres_url, [projection]) != before
+    found = await verify(settings(postgres_url), projection, repair=True)
+    assert (found.different, found.repaired) == (1, 1)
+    assert contents(postgres_url, [projection]) == before
+    assert (await verify(settings(postgres_url), projection)).different == 0
+
+
+async def test_what_came_meanwhile_is_in_the_mended_rows(postgres_url: str) -> None:
+    await served(postgres_url, 99)
+    log = await PostgresEventLog.open(postgres_url)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("UPDATE graph_b1.member_counts SET followers = followers + 3")
+    async with projector(postgres_url) as target:
+        running = asyncio.create_task(EmbeddedRunner(log, target, SOCIAL_PARTITIONS).run())
+        writing = asyncio.create_task(append_more(log, 300))
+        found = await verify(settings(postgres_url), graph.PROJECTION, repair=True)
+        await writing
+        head = await log.head()
+        async with asyncio.timeout(20):
+            while min((await target.checkpoints()).values()) < head:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    await log.close()
+    assert found.repaired > 10
+    assert (await verify(settings(postgres_url), graph.PROJECTION)).different == 0
 
 
 async def test_events_that_were_set_aside_are_not_missed(postgres_url: str) -> None:
     wrong = Projection("graph", 1, graph.PROJECTION.handles, graph.PROJECTION.tables, parking)
     await served(postgres_url, 95, [wrong])
     found = await verify(settings(postgres_url), graph.PROJECTION)
-    assert found["setAside"] > 0
-    assert found["different"] == 0
+    assert found.set_aside > 0
+    assert found.different == 0
 
 
 def parking(recorded: Recorded) -> Sequence[Change]:
@@ -178,10 +217,11 @@ async def test_the_command_answers_rows_and_a_status(
     assert await asyncio.to_thread(run, words, environment) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == [projection.name for projection in SOCIAL]
+    assert {row["different"] for row in rows} == {0}
     with psycopg.connect(postgres_url) as connection:
         connection.execute("UPDATE engagement_b1.engagement_counts SET likes = likes + 1")
     words = ["projections", "verify", "engagement"]
     assert await asyncio.to_thread(run, words, environment) == 1
     shown = capsys.readouterr().out
-    assert "the log gives" in shown
+    assert "log" in shown
     assert await asyncio.to_thread(run, ["projections", "verify", "nobody"], environment) == 2
