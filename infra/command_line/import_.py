@@ -9,12 +9,11 @@ from typing import Any
 
 import msgspec
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from domain.shared.rejection import Invalid
 from domain.social.member.values import check_password
 from infra.command_line.numbers import whole
+from infra.command_line.progress import progress_bar
 from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
 from infra.composition.importing import FileBroken, lines_of, objects_of, opened
 from infra.composition.running import find_system
@@ -74,17 +73,7 @@ def run(context: Context) -> int:
 async def bring_in(context: Context, summary: Summary) -> None:
     arguments = context.arguments
     settings, _ = find_system(context.settings)
-    console = Console(stderr=True)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%  {task.fields[done]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=context.json or not console.is_terminal,
-        transient=True,
-    )
-    with progress:
+    with progress_bar(context) as progress:
         task = progress.add_task(
             f"importing {arguments.what}", total=arguments.file.stat().st_size, done=""
         )

@@ -1,5 +1,8 @@
 """A progress bar for people who watch: on a terminal, and never where JSON was asked for."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -18,3 +21,17 @@ def progress_bar(context: Context) -> Progress:
         disable=context.json or not console.is_terminal,
         transient=True,
     )
+
+
+@contextlib.contextmanager
+def telling(context: Context) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that is told what is done, the position reached, and the one it goes to."""
+    with progress_bar(context) as progress:
+        task = progress.add_task("", total=None, done="")
+
+        def told(what: str, reached: int, end: int) -> None:
+            progress.update(
+                task, description=what, completed=reached, total=end, done=f"at {reached:,}"
+            )
+
+        yield told
