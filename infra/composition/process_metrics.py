@@ -22,7 +22,7 @@ class Usage(msgspec.Struct):
     """What a process and all below it use: seconds of processors, bytes of memory."""
 
     cpu_seconds: float = 0.0
-    resident_bytes: int = 0
+    memory_bytes: int = 0
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -76,11 +76,11 @@ def child_metrics(
         counter=True,
     )
     Gauges(
-        "plaza_child_resident_bytes",
-        "Memory of the process and its own children; what they share counts for each",
+        "plaza_child_memory_bytes",
+        "Memory of the process and its own children, without what they share",
         label,
         registry,
-        used(lambda usage: usage.resident_bytes),
+        used(lambda usage: usage.memory_bytes),
     )
     Gauges(
         "plaza_processors",
@@ -116,14 +116,15 @@ def usage() -> dict[int, Usage]:
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
                 # Its own time, and that of its children that have ended.
                 seconds = sum(map(int, fields[11:15])) / TICKS
-                own[int(entry.name)] = Usage(seconds, int(fields[21]) * PAGE_BYTES)
+                _, resident, shared, *_ = map(int, (entry / "statm").read_text().split())
+                own[int(entry.name)] = Usage(seconds, (resident - shared) * PAGE_BYTES)
                 parents[int(entry.name)] = int(fields[1])
-    sums = {process: Usage(used.cpu_seconds, used.resident_bytes) for process, used in own.items()}
+    sums = {process: Usage(used.cpu_seconds, used.memory_bytes) for process, used in own.items()}
     for process, used in own.items():
         above = parents[process]
         while above in sums:
             sums[above].cpu_seconds += used.cpu_seconds
-            sums[above].resident_bytes += used.resident_bytes
+            sums[above].memory_bytes += used.memory_bytes
             above = parents[above]
     return sums
 

@@ -1,0 +1,190 @@
+"""What `plaza top` shows, computed from looks at the system: a document of plain numbers."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from infra.composition.watching import Labels, Look, Scrape, quantile
+from infra.event_shapes import camel
+
+PAGES_MAX = 12
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+HEALTH = ("/health/live", "/health/ready", "/metrics", "unmatched")
+REQUESTS = "plaza_http_request_seconds"
+FRESHNESS = "plaza_feed_freshness_seconds_bucket"
+
+
+def overview(now: Look, before: Look, first: Look | None = None) -> dict[str, Any]:
+    """The state at `now`; rates are since `before`, and percentiles of what came since `first`, or
+    since the processes started where there is no such."""
+    return {
+        "at": datetime.fromtimestamp(now.at, UTC).isoformat(),
+        "logPosition": None if now.state is None else now.state.head,
+        "rates": rates(now, before),
+        "followers": followers(now),
+        "freshness": percentiles(of_all(now, first, FRESHNESS)),
+        "pages": pages(now, first),
+        "deadLetters": {} if now.state is None else dict(now.state.dead_letters),
+        "checkouts": checkouts(now),
+        "processes": processes(now, before),
+    }
+
+
+def rates(now: Look, before: Look) -> dict[str, float | None]:
+    """What happens a second. None where it was not seen at both moments."""
+    seconds = now.at - before.at
+
+    def rate(name: str, **labels: str) -> float:
+        return round(max(0.0, now.sum(name, **labels) - before.sum(name, **labels)) / seconds, 1)
+
+    appended = None
+    if now.state is not None and before.state is not None:
+        appended = round((now.state.head - before.state.head) / seconds, 1)
+    count = f"{REQUESTS}_count"
+    return {
+        "events": appended,
+        "commands": requests(now, before, "command-api"),
+        "queries": requests(now, before, "query-api"),
+        "feedPages": rate(count, route="/api/feed"),
+        "deliveries": rate("plaza_fanout_deliveries_total"),
+        "refusals": rate("plaza_http_refused_total"),
+    }
+
+
+def requests(now: Look, before: Look, job: str) -> float:
+    """Requests to a service a second, those for its health left out."""
+
+    def total(look: Look) -> float:
+        return sum(
+            value
+            for scrape in look.scrapes
+            if scrape.job == job
+            for labels, value in scrape.of(f"{REQUESTS}_count").items()
+            if dict(labels)["route"] not in HEALTH
+        )
+
+    return round(max(0.0, total(now) - total(before)) / (now.at - before.at), 1)
+
+
+def followers(now: Look) -> list[dict[str, Any]]:
+    """Who follows the log, and how many seconds each partition is behind; the latest ones first."""
+    if now.state is None:
+        return []
+    partitions: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for lag in now.state.lags:
+        partitions[lag.kind, lag.name][str(lag.partition)] = round(lag.seconds, 3)
+    rows = [
+        {
+            "kind": kind,
+            "name": name,
+            "lagSeconds": max(of_it.values(), default=0.0),
+            "waiting": now.state.waiting.get((kind, name), 0),
+            "waitingIsExact": (kind, name) not in now.state.at_most,
+            "partitions": of_it,
+            "parked": now.state.dead_letters.get(name, 0),
+        }
+        for (kind, name), of_it in partitions.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["lagSeconds"], row["kind"], row["name"]))
+
+
+def pages(now: Look, first: Look | None) -> list[dict[str, Any]]:
+    """The slowest routes by their 99th percentile."""
+    before = {scrape.process: scrape for scrape in first.scrapes} if first else {}
+    rows: list[dict[str, Any]] = []
+    for scrape in now.scrapes:
+        routes: dict[tuple[str, str], dict[float, float]] = defaultdict(lambda: defaultdict(float))
+        earlier = before.get(scrape.process)
+        known = earlier.of(f"{REQUESTS}_bucket") if earlier else {}
+        for labels, value in scrape.of(f"{REQUESTS}_bucket").items():
+            named = dict(labels)
+            if named["route"] not in HEALTH:
+                route = routes[named["method"], named["route"]]
+                # A process that was started anew counts from nothing.
+                seen = known.get(labels, 0.0)
+                route[float(named["le"])] += value - seen if value >= seen else value
+        for (method, path), buckets in routes.items():
+            count = buckets[float("inf")]
+            if count:
+                rows.append(
+                    {
+                        "process": scrape.process,
+                        "route": f"{method} {path}",
+                        "requests": int(count),
+                        **percentiles(buckets),
+                    }
+                )
+    return sorted(rows, key=lambda row: -(row["p99"] or 0.0))[:PAGES_MAX]
+
+
+def of_all(now: Look, first: Look | None, bucket: str) -> Mapping[float, float]:
+    """The buckets of a histogram without labels, of all processes together."""
+    buckets: dict[float, float] = defaultdict(float)
+    for sign, look in ((1, now), (-1, first)):
+        for scrape in look.scrapes if look else ():
+            for labels, value in scrape.of(bucket).items():
+                buckets[float(dict(labels)["le"])] += sign * value
+    return buckets
+
+
+def percentiles(buckets: Mapping[float, float]) -> dict[str, float | None]:
+    found = {name: quantile(share, buckets.items()) for name, share in SHARES.items()}
+    return {name: None if one is None else round(one, 4) for name, one in found.items()}
+
+
+def checkouts(now: Look) -> dict[str, Any]:
+    ended: dict[str, int] = defaultdict(int)
+    for scrape in now.scrapes:
+        for labels, value in scrape.of("plaza_checkouts_ended_total").items():
+            named = dict(labels)
+            ended[" ".join(filter(None, (named["outcome"], named["reason"])))] += int(value)
+    state = now.state
+    return {
+        "open": {}
+        if state is None
+        else {camel(k): n for k, n in state.checkouts.by_status.items()},
+        "oldestSeconds": None if state is None else round(state.checkouts.oldest_seconds, 1),
+        "problems": None if state is None else state.checkouts.problems,
+        "ended": dict(ended),
+    }
+
+
+def processes(now: Look, before: Look) -> list[dict[str, Any]]:
+    """What runs, by the supervisor's word where there is one, and else by whether it answered."""
+    scrapes = {scrape.process: scrape for scrape in now.scrapes}
+    supervisor = scrapes.get("supervisor")
+    if supervisor is None or not supervisor.answered:
+        return [
+            {
+                "name": name,
+                "up": scrape.answered,
+                "cpu": None,
+                "memoryBytes": None,
+                "starts": None,
+            }
+            for name, scrape in scrapes.items()
+        ]
+    earlier = next((one for one in before.scrapes if one.process == "supervisor"), supervisor)
+    seconds = now.at - before.at
+
+    def of(scrape: Scrape, metric: str, child: str) -> float:
+        return scrape.sum(metric, child=child)
+
+    cpu = "plaza_child_cpu_seconds_total"
+    return [
+        {
+            "name": child,
+            "up": bool(up),
+            "cpu": round(
+                max(0.0, of(supervisor, cpu, child) - of(earlier, cpu, child)) / seconds, 3
+            ),
+            "memoryBytes": int(of(supervisor, "plaza_child_memory_bytes", child)),
+            "starts": int(of(supervisor, "plaza_child_starts_total", child)),
+        }
+        for child, up in by_label(supervisor.of("plaza_child_up"), "child").items()
+    ]
+
+
+def by_label(series: Mapping[Labels, float], label: str) -> dict[str, float]:
+    return {dict(labels)[label]: value for labels, value in series.items()}
