@@ -171,3 +171,8 @@ class Known:
 
     def _get(self, entry: int) -> Item | None:
         return self._loaded.get(entry) or self._items.get(entry)
+
+
+def is_shown(item: Item, viewer: Viewer) -> bool:
+    """The privacy rules of `choose`, for a post that nobody's timeline brought."""
+    return item.post_stands and item.author_id not in viewer.hidden

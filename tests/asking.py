@@ -75,8 +75,8 @@ class Asking:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, square: Square, redis_url: str = "") -> AsyncIterator[Self]:
-        """Without a Redis there is only the pull path."""
+    async def open(cls, square: Square, redis_url: str = "", **more: Any) -> AsyncIterator[Self]:
+        """Without a Redis there is only the pull path; `more` are further `Resources`."""
         async with AsyncExitStack() as stack:
             timelines = None
             if redis_url:
@@ -103,6 +103,7 @@ class Asking:
                 revocations=ForgettingRevocations(keyring),
                 clock=lambda: datetime.now(UTC),
                 commerce=commerce,
+                **more,
             )
             service = query_api.build(resources)
             await stack.enter_async_context(query_api.kept_current(service, resources))

@@ -25,6 +25,7 @@ from infra.codec import COMMERCE_PARTITIONS, username_key
 from infra.commerce_reads import PROJECTIONS as COMMERCE_PROJECTIONS
 from infra.commerce_reads import CommerceReads
 from infra.composition.revocations import follow_revocations
+from infra.composition.searching import search_reads
 from infra.composition.settings import Settings
 from infra.http import self_description
 from infra.http.authentication import Authenticator, Revocations, Tokens
@@ -39,9 +40,21 @@ from infra.reads import Changes, Reads, ReadsUnavailable
 from infra.runtime.frames import LogLines
 from infra.runtime.live import Live
 from infra.runtime.system_metrics import SystemMetrics
+from infra.search_reads import SearchReads
 from infra.system_state import SystemState
 from infra.timelines import TimelineReader, TimelinesUnavailable
-from query_api import cart, checkouts, explain, orders, posts, products, users
+from query_api import (
+    cart,
+    checkouts,
+    explain,
+    orders,
+    posts,
+    products,
+    search,
+    search_kinds,
+    typeahead,
+    users,
+)
 from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
@@ -49,6 +62,7 @@ from query_api.firehose import Firehose
 from query_api.firehose import routes as firehose_routes
 from query_api.items import Items, NoProducts
 from query_api.market import AppliedBeside, AppliedHere, Market, PostsFollow, Products
+from query_api.search_index import SearchIndex
 from query_api.skeletons import Skeletons
 from query_api.stages import Stages
 from query_api.viewers import Viewers
@@ -86,6 +100,9 @@ class Resources:
     """None: nothing is sold, and posts are shown without products."""
     log: LogLines | None = None
     """None: there is no firehose."""
+    search: SearchReads | None = None
+    """None: nothing can be searched."""
+    search_cache_seconds: float = 0.0
 
     system: Callable[[], Awaitable[SystemState]] | None = None
     """None: nothing is measured of the log and of who follows it."""
@@ -169,6 +186,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         *users.routes(context),
     ]
     lives = [live]
+    market = None
     hot_below: dict[tuple[str, str], tuple[ASGIApp, str]] = {}
     if catalogue is not None and sold_up_to is not None:
         market, market_live = sold(resources, catalogue, sold_up_to, context)
@@ -176,6 +194,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         routes += market_routes(market, product)
         hot_below["GET", products.PATH] = (product, "product_id")
         lives.append(market_live)
+    routes += search_routes(resources, context, market, registry)
     firehose = None
     if resources.log is not None:
         firehose = Firehose(resources.log)
@@ -225,6 +244,24 @@ def market_routes(market: Market, product: products.ProductEndpoint) -> list[Rou
         *cart.routes(market),
         *checkouts.routes(market),
         *orders.routes(market),
+    ]
+
+
+def search_routes(
+    resources: Resources, context: Context, market: Market | None, registry: CollectorRegistry
+) -> list[Route]:
+    if resources.search is None:
+        return []
+    index = SearchIndex(
+        resources.search,
+        context.newest,
+        resources.clock,
+        registry,
+        seconds=resources.search_cache_seconds,
+    )
+    return [
+        *search.routes(context, index, search_kinds.Products(index, market)),
+        *typeahead.routes(context, index, market),
     ]
 
 
@@ -291,6 +328,9 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(timelines.close)
         log = await PostgresEventLog.open(url)
         stack.push_async_callback(log.close)
+        found = search_reads(settings) if settings.opensearch_url else None
+        if found is not None:
+            stack.push_async_callback(found.close)
 
         async def kept() -> Mapping[int, int]:
             try:
@@ -314,5 +354,7 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             clock=utc_now,
             commerce=commerce,
             log=log,
+            search=found,
+            search_cache_seconds=settings.search_cache_seconds,
             system=system.look,
         )

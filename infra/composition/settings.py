@@ -22,6 +22,12 @@ Percent = Annotated[
     float, Meta(ge=0, le=100, extra={"allowed": "a number from 0 to 100, 0 for not at all"})
 ]
 Hours = Annotated[int, Meta(ge=0, le=8760, extra={"allowed": "a whole number from 0 to 8760"})]
+Weight = Annotated[
+    float, Meta(ge=0, le=1_000, extra={"allowed": "a number from 0 to 1000, 0 for nothing"})
+]
+CacheSeconds = Annotated[
+    float, Meta(ge=0, le=60, extra={"allowed": "seconds, from 0 (not at all) to 60"})
+]
 Text = Annotated[str, Meta(extra={"allowed": "text"})]
 Secret = Annotated[str, Meta(extra={"allowed": "text", "secret": True})]
 PostgresUrl = Annotated[
@@ -73,6 +79,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     opensearch_url: Annotated[
         HttpUrl, Meta(description="the search index; unset: an own search server")
     ] = ""
+    search_half_life_hours: Annotated[
+        Count, Meta(description="after this long, half of what newness adds to a result is gone")
+    ] = 72
+    search_recency_weight: Annotated[
+        Weight, Meta(description="what newness adds to the rank of a post of now: 0 for nothing")
+    ] = 4.0
+    search_engagement_weight: Annotated[
+        Weight, Meta(description="what likes, reposts and replies add to the rank of a post")
+    ] = 0.1
+    search_cache_seconds: Annotated[
+        CacheSeconds, Meta(description="how long the answer to a search is kept for who asks next")
+    ] = 2.0
     kafka_bootstrap: Annotated[
         Bootstrap,
         Meta(description="brokers between log and projections; unset: workers follow the log"),

@@ -1,12 +1,15 @@
 """The parameters that every list takes, and the members that every page has."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from infra.http.problems import Problem, invalid_parameter
 
 LIMIT_DEFAULT = 20
 LIMIT_MAX = 100
 _LIMIT_DIGITS_MAX = 3
+
+C = TypeVar("C", bound=str)
 
 
 def limit_of(parameters: Mapping[str, str]) -> int:
@@ -26,12 +29,13 @@ def bad_limit() -> Problem:
     return invalid_parameter("limit", f"`limit` is a whole number from 1 to {LIMIT_MAX}.")
 
 
-def choice_of(parameters: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+def choice_of(parameters: Mapping[str, str], name: str, allowed: tuple[C, ...]) -> C:
     """The value of a parameter with a fixed set of values; the first is the default."""
     value = parameters.get(name, allowed[0])
-    if value not in allowed:
-        raise invalid_parameter(name, f"`{name}` is one of {', '.join(allowed)}.")
-    return value
+    for choice in allowed:
+        if choice == value:
+            return choice
+    raise invalid_parameter(name, f"`{name}` is one of {', '.join(allowed)}.")
 
 
 def page_end(next_cursor: str | None) -> dict[str, object]:

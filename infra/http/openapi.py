@@ -34,6 +34,12 @@ RETRIED = {409, 429, 503}
 E = TypeVar("E")
 
 
+class AnyOf(tuple[Any, ...]):
+    """Several structs of which a body is one."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A parameter of the query string, the path or the headers; `type` is what msgspec reads."""
@@ -128,13 +134,16 @@ def _schemas(operations: Iterable[Operation]) -> tuple[Callable[[Any], Any], dic
     """How each type that occurs is written in the document, and the named schemas."""
     types: list[Any] = [ProblemDocument]
     for operation in operations:
-        types += [kind for kind in operation.answers.values() if kind is not None]
+        for kind in operation.answers.values():
+            types += kind if isinstance(kind, AnyOf) else [kind] if kind is not None else []
         types += [parameter.type for parameter in operation.parameters]
         types += [operation.body] if operation.body is not None else []
     written, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
     pairs = list(zip(types, written, strict=True))
 
     def schema_of(kind: Any) -> Any:
+        if isinstance(kind, AnyOf):
+            return {"anyOf": [schema_of(one) for one in kind]}
         return next(schema for known, schema in pairs if known is kind or known == kind)
 
     return schema_of, components

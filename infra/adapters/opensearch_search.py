@@ -1,0 +1,198 @@
+"""Asks the search server, and reads ids and counts out of what it answers."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from opensearchpy import AsyncOpenSearch, NotFoundError, OpenSearchException, RequestError
+
+from domain.shared.identifiers import id_number, id_text
+from infra.adapters.opensearch_bodies import (
+    ORDERS,
+    Body,
+    begins,
+    best_members_body,
+    best_posts_body,
+    facets_body,
+    facets_of,
+    filtered,
+    leaving_out,
+    listed,
+    members_matching,
+    one_of,
+    posts_matching,
+    products_body,
+)
+from infra.adapters.opensearch_index import OpenSearchStore
+from infra.adapters.search_guard import Guard, ServerFailed
+from infra.ports import OPEN
+from infra.search import IndexLost, SearchUnavailable
+from infra.search_documents import MEMBERS, POSTS, PRODUCTS, SearchIndex
+from infra.search_reads import (
+    FoundProducts,
+    IndexState,
+    Kind,
+    PostRanking,
+    ProductFilters,
+    ProductOrder,
+    ProductPlace,
+    Query,
+    SearchUnanswered,
+)
+
+INDEX_OF: Mapping[Kind, SearchIndex] = {"posts": POSTS, "users": MEMBERS, "products": PRODUCTS}
+
+WINDOWS = (2.0, 20.0)
+"""How far back, in half-lives of recency, the best posts are looked for before all are."""
+
+
+class OpenSearchReads:
+    """`infra.search_reads.SearchReads` over OpenSearch, or what speaks its protocol."""
+
+    def __init__(self, client: AsyncOpenSearch, guard: Guard, ranking: PostRanking) -> None:
+        self._client = client
+        self._guard = guard
+        self._ranking = ranking
+        # The server gives up a little before we do.
+        self._patience = f"{int(guard.limits.seconds * 900)}ms"
+        self._stores = {kind: OpenSearchStore(client, index) for kind, index in INDEX_OF.items()}
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    # Posts.
+
+    async def best_posts(self, query: Query, now: datetime, limit: int) -> Sequence[int]:
+        matching = posts_matching(query)
+        days = [window * self._ranking.half_life_days for window in WINDOWS]
+        # All posts that match have all the words, so recency tells them apart most. What is old is
+        # looked at only where what is not does not fill the list: common words are dear otherwise.
+        for after in [*(now - timedelta(days=one) for one in days), None]:
+            body = best_posts_body(matching, self._ranking, now, after, limit)
+            hits = (await self._search(POSTS, body))["hits"]["hits"]
+            if len(hits) >= limit or after is None:
+                break
+        return [id_number(hit["sort"][1]) for hit in hits]
+
+    async def newest_posts(
+        self, query: Query, before: int, limit: int, without: Collection[int] = ()
+    ) -> Sequence[int]:
+        return await self._newest(POSTS, posts_matching(query), before, limit, without)
+
+    # Members.
+
+    async def best_members(self, query: Query, limit: int) -> Sequence[int]:
+        found = await self._search(MEMBERS, best_members_body(members_matching(query), limit))
+        return [id_number(hit["sort"][1]) for hit in found["hits"]["hits"]]
+
+    async def newest_members(
+        self, query: Query, before: int, limit: int, without: Collection[int] = ()
+    ) -> Sequence[int]:
+        return await self._newest(MEMBERS, members_matching(query), before, limit, without)
+
+    async def members_named(
+        self, prefixes: Sequence[str], limit: int, among: Collection[int] | None = None
+    ) -> Sequence[int]:
+        matching = [begins("words", prefix) for prefix in prefixes]
+        if among is not None:
+            matching.append(one_of("memberId", among))
+        order = [{"followers": "desc"}, {"memberId": "desc"}]
+        found = await self._search(MEMBERS, listed(filtered(matching), order, limit))
+        return [id_number(hit["sort"][1]) for hit in found["hits"]["hits"]]
+
+    # Products.
+
+    async def products(  # noqa: PLR0913
+        self,
+        query: Query,
+        filters: ProductFilters,
+        order: ProductOrder,
+        limit: int,
+        *,
+        after: ProductPlace | None = None,
+        without: Collection[int] = (),
+        facets: bool = False,
+    ) -> FoundProducts:
+        body = products_body(query, filters, order, limit, after=after, without=without)
+        if facets:
+            body["aggs"] = facets_body(filters)
+            body["track_total_hits"] = True
+        found = await self._search(PRODUCTS, body)
+        by_name = [(field, at) for at, part in enumerate(ORDERS[order]) for field in part]
+        places = dict(by_name)
+        hits = found["hits"]["hits"]
+        return FoundProducts(
+            [
+                ProductPlace(
+                    id_number(hit["sort"][places["productId"]]), hit["sort"][places["price"]]
+                )
+                for hit in hits
+            ],
+            found["aggregations"]["all"]["doc_count"] if facets else len(hits),
+            facets_of(found["aggregations"], filters) if facets else None,
+        )
+
+    async def products_named(self, prefixes: Sequence[str], limit: int) -> Sequence[int]:
+        matching = [begins("words", prefix) for prefix in prefixes]
+        body = listed(filtered(matching), [{"productId": "desc"}], limit)
+        found = await self._search(PRODUCTS, body)
+        return [id_number(hit["sort"][0]) for hit in found["hits"]["hits"]]
+
+    # The indices.
+
+    async def state(self, kind: Kind) -> IndexState:
+        store = self._stores[kind]
+        async with self._guard.call():
+            try:
+                served = [build for build in await store.builds() if build.served]
+                if not served:
+                    return IndexState(0, complete=False)
+                positions = await store.positions(served[0].number)
+            except IndexLost:
+                return IndexState(0, complete=False)
+            except SearchUnavailable as error:
+                raise ServerFailed(str(error)) from error
+        complete = served[0].status == "complete"
+        return IndexState(min(positions.values(), default=0), complete=complete)
+
+    async def refresh(self, kind: Kind) -> None:
+        async with self._guard.call():
+            try:
+                await self._client.indices.refresh(index=INDEX_OF[kind].alias)
+            except OpenSearchException as error:
+                raise ServerFailed(str(error)) from error
+
+    async def _newest(
+        self,
+        index: SearchIndex,
+        matching: Body,
+        before: int,
+        limit: int,
+        without: Collection[int],
+    ) -> Sequence[int]:
+        field = index.id_field
+        body = listed(leaving_out(matching, field, without), [{field: "desc"}], limit)
+        if before != OPEN:
+            body["search_after"] = [id_text(before)]
+        found = await self._search(index, body)
+        return [id_number(hit["sort"][0]) for hit in found["hits"]["hits"]]
+
+    async def _search(self, index: SearchIndex, body: Body) -> Any:
+        async with self._guard.call():
+            try:
+                answer = await self._client.search(
+                    index=index.alias,
+                    body={**body, "timeout": self._patience},
+                    # A word is as rare as it is in all slices, not in a post's own.
+                    search_type="dfs_query_then_fetch" if index.sliced else "query_then_fetch",
+                )
+            except RequestError:
+                # It is alive, and did not understand us: that is a fault of ours.
+                raise
+            except NotFoundError as error:
+                raise SearchUnanswered("There is no search index yet.") from error
+            except OpenSearchException as error:
+                raise ServerFailed(str(error)) from error
+            if answer["timed_out"] or answer["_shards"]["failed"]:
+                raise ServerFailed("only a part of the index answered")
+            return answer

@@ -1,0 +1,145 @@
+"""The search indices as pages ask them: with what was answered lately, and how far they are."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from infra.http.consistency import WAIT_SECONDS, behind
+from infra.http.problems import Problem, unavailable
+from infra.ports import Clock
+from infra.search_reads import IndexState, Kind, SearchReads, SearchUnanswered
+from query_api.flights import Flights
+
+ANSWERS_MAX = 2_000
+STATE_SECONDS = 1.0
+BEHIND_SECONDS = 10.0
+POLL_SECONDS = 0.05
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+def no_search(error: SearchUnanswered) -> Problem:
+    return unavailable(f"{error} Everything but search works.", error.retry_seconds)
+
+
+class SearchIndex(Collector):
+    """`newest` answers the newest position that the read tables have heard of.
+
+    `seconds` is how long an answer is kept, 0 for not at all.
+    """
+
+    def __init__(
+        self,
+        reads: SearchReads,
+        newest: Callable[[], Awaitable[int]],
+        clock: Clock,
+        registry: CollectorRegistry,
+        seconds: float,
+    ) -> None:
+        self.reads = reads
+        self._newest = newest
+        self._clock = clock
+        self._answers = Flights(seconds, ANSWERS_MAX)
+        self._states: dict[Kind, _Watched] = {}
+        self._reached: dict[Kind, int] = {}
+        registry.register(self)
+
+    def now(self) -> datetime:
+        """The moment that answers are as of: the same for all that could be one."""
+        moment = self._clock()
+        return moment - timedelta(microseconds=moment.microsecond, seconds=moment.second)
+
+    async def ask(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
+        """What is made, or was made for the same key a moment ago. Raises a 503 problem where the
+        search server does not answer."""
+        try:
+            return await self._answers.get(key, make)
+        except SearchUnanswered as error:
+            raise no_search(error) from error
+
+    # How far the indices are.
+
+    async def reach(self, kind: Kind, position: int, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until what happened up to a position can be found. Raises a 503 problem."""
+        if position <= self._reached.get(kind, 0):
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                # The index is a server's: there is nothing to wait for but to ask it again.
+                while (state := await self.reads.state(kind)).position < position:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+                await self.reads.refresh(kind)
+        except TimeoutError:
+            raise behind() from None
+        except SearchUnanswered as error:
+            raise no_search(error) from error
+        self._reached[kind] = state.position
+        # What was answered before does not have it.
+        self._answers.forget_all()
+
+    async def degraded(self, kind: Kind) -> bool:
+        """Whether something that readers could expect to find cannot be found yet.
+
+        It is looked up once a second, and not waited for: an answer may be so much older.
+        """
+        watched = self._states.get(kind)
+        if watched is None:
+            watched = self._states[kind] = _Watched()
+            await self._look(kind, watched)
+        elif time.monotonic() >= watched.look_at and watched.looking is None:
+            watched.looking = asyncio.create_task(self._look(kind, watched))
+        return watched.degraded
+
+    async def _look(self, kind: Kind, watched: "_Watched") -> None:
+        try:
+            state = await self.reads.state(kind)
+            # An index that was emptied has to be filled again first.
+            self._reached[kind] = min(state.position, self._reached.get(kind, 0))
+            watched.learn(state, await self._newest(), time.monotonic())
+        except Exception as error:
+            # Whoever searches finds out by themselves; this only says how far the index is.
+            log.info("search.state_unknown", kind=kind, error=repr(error))
+        finally:
+            watched.look_at = time.monotonic() + STATE_SECONDS
+            watched.looking = None
+
+    # As metrics.
+
+    def collect(self) -> list[Metric]:
+        family = CounterMetricFamily(
+            "plaza_search_answers",
+            "Answers of the search indices, by whether they were made or shared",
+            labels=["source"],
+        )
+        family.add_metric(["made"], self._answers.made)
+        family.add_metric(["shared"], self._answers.shared)
+        ratio = GaugeMetricFamily(
+            "plaza_search_cache_hit_ratio", "Part of the answers that were shared, since the start"
+        )
+        asked = self._answers.made + self._answers.shared
+        ratio.add_metric([], self._answers.shared / asked if asked else 0.0)
+        return [family, ratio]
+
+
+class _Watched:
+    """What is known of one index, and which position it has to reach by when."""
+
+    def __init__(self) -> None:
+        self.degraded = False
+        self.look_at = 0.0
+        self.looking: asyncio.Task[None] | None = None
+        self._wanted = 0
+        self._until = float("inf")
+
+    def learn(self, state: IndexState, newest: int, now: float) -> None:
+        if state.position >= self._wanted:
+            self._wanted, self._until = newest, now + BEHIND_SECONDS
+        self.degraded = not state.complete or now > self._until

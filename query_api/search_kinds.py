@@ -1,0 +1,219 @@
+"""What differs between posts, accounts and products when they are searched.
+
+query → candidates (from the index) → hydrate (from the read tables) → filter → present: the index
+says what may match and in which order; what is shown, and whether it is, is read as it is now.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from domain.shared.identifiers import id_number
+from infra.ports import OPEN
+from infra.search_reads import (
+    FoundProducts,
+    ProductFilters,
+    ProductOrder,
+    ProductPlace,
+    Query,
+)
+from query_api.context import Context
+from query_api.items import Item
+from query_api.market import Market, Product
+from query_api.pipeline import is_shown
+from query_api.present import posts_json
+from query_api.search_index import SearchIndex
+from query_api.search_lists import BEST_MAX, NEWEST, Candidate, Rest, Results, Visible
+from query_api.search_shapes import counts_of
+from query_api.shapes import Profile
+from query_api.users import profiles
+from query_api.viewers import Viewer
+
+S = TypeVar("S")
+encode = msgspec.json.Encoder().encode
+NEWEST_PRODUCTS: Candidate = (OPEN, 0)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, understood."""
+
+    text: str
+    query: Query
+    order: ProductOrder
+    filters: ProductFilters
+    limit: int
+
+
+class Found(Protocol[S]):
+    """One kind of things that are found."""
+
+    async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
+        """Where a walk begins, and whether the words of the query are anywhere at all."""
+        ...
+
+    def rest(self, wanted: Asked, results: Results) -> Rest | None:
+        """What comes after the best, if anything does."""
+        ...
+
+    def visible(self, viewer: Viewer) -> Visible[S]: ...
+
+    async def json(
+        self, wanted: Asked, shown: Sequence[S], viewer: Viewer, *, tolerant: bool
+    ) -> bytes:
+        """The list of what is shown, and what goes with it."""
+        ...
+
+
+class Posts:
+    def __init__(self, context: Context, index: SearchIndex) -> None:
+        self._context = context
+        self._index = index
+
+    async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
+        if wanted.order == "newest":
+            results = Results(query.tolerant, (), NEWEST)
+            return results, not query.is_text or bool(await self._newest(query, NEWEST, 1, ()))
+        now = self._index.now()
+        best = await self._index.ask(
+            ("posts", query), lambda: self._index.reads.best_posts(query, now, BEST_MAX)
+        )
+        return Results(query.tolerant, best, NEWEST), bool(best)
+
+    def rest(self, wanted: Asked, results: Results) -> Rest | None:
+        if wanted.order == "relevance" and len(results.best) < BEST_MAX:
+            return None
+        return partial(self._newest, replace(wanted.query, tolerant=results.tolerant))
+
+    async def _newest(
+        self, query: Query, last: Candidate, limit: int, without: Collection[int]
+    ) -> Sequence[Candidate]:
+        found = await self._index.ask(
+            ("more posts", query, last, limit, tuple(without)),
+            lambda: self._index.reads.newest_posts(query, last[0], limit, without),
+        )
+        return [(number,) for number in found]
+
+    def visible(self, viewer: Viewer) -> Visible[Item]:
+        async def seen(numbers: Sequence[int]) -> Mapping[int, Item]:
+            items = await self._context.items.by_id(numbers)
+            return {number: item for number, item in items.items() if is_shown(item, viewer)}
+
+        return seen
+
+    async def json(
+        self, wanted: Asked, shown: Sequence[Item], viewer: Viewer, *, tolerant: bool
+    ) -> bytes:
+        del wanted, tolerant
+        await self._context.viewers.know(viewer, [item.post_position for item in shown])
+        return b"[" + posts_json(shown, viewer) + b"]"
+
+
+class Members:
+    """Accounts are found by whoever has muted them, too: to take that back."""
+
+    def __init__(self, context: Context, index: SearchIndex) -> None:
+        self._context = context
+        self._index = index
+
+    async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
+        del wanted
+        best = await self._index.ask(
+            ("users", query), lambda: self._index.reads.best_members(query, BEST_MAX)
+        )
+        return Results(query.tolerant, best, NEWEST), bool(best)
+
+    def rest(self, wanted: Asked, results: Results) -> Rest | None:
+        if len(results.best) < BEST_MAX:
+            return None
+        return partial(self._newest, replace(wanted.query, tolerant=results.tolerant))
+
+    async def _newest(
+        self, query: Query, last: Candidate, limit: int, without: Collection[int]
+    ) -> Sequence[Candidate]:
+        found = await self._index.ask(
+            ("more users", query, last, limit, tuple(without)),
+            lambda: self._index.reads.newest_members(query, last[0], limit, without),
+        )
+        return [(number,) for number in found]
+
+    def visible(self, viewer: Viewer) -> Visible[Profile]:
+        async def seen(numbers: Sequence[int]) -> Mapping[int, Profile]:
+            shown = await profiles(self._context, viewer, numbers)
+            return {id_number(profile.id): profile for profile in shown}
+
+        return seen
+
+    async def json(
+        self, wanted: Asked, shown: Sequence[Profile], viewer: Viewer, *, tolerant: bool
+    ) -> bytes:
+        del wanted, viewer, tolerant
+        return encode(shown)
+
+
+class Products:
+    """Without a market there are none."""
+
+    def __init__(self, index: SearchIndex, market: Market | None) -> None:
+        self._index = index
+        self._market = market
+
+    async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
+        found = await self._best(query, wanted)
+        best = [place.product_id for place in found.places]
+        last = NEWEST_PRODUCTS
+        if wanted.order.startswith("price") and found.places:
+            last = found.places[-1]
+        return Results(query.tolerant, best, last), found.matching > 0
+
+    async def _best(self, query: Query, wanted: Asked) -> FoundProducts:
+        return await self._index.ask(
+            ("products", query, wanted.filters, wanted.order),
+            lambda: self._index.reads.products(
+                query, wanted.filters, wanted.order, BEST_MAX, facets=True
+            ),
+        )
+
+    def rest(self, wanted: Asked, results: Results) -> Rest | None:
+        if len(results.best) < BEST_MAX:
+            return None
+        # By relevance, the best are followed by what is newest.
+        order: ProductOrder = "newest" if wanted.order == "relevance" else wanted.order
+        query = replace(wanted.query, tolerant=results.tolerant)
+        filters = wanted.filters
+
+        async def more(
+            last: Candidate, limit: int, without: Collection[int]
+        ) -> Sequence[Candidate]:
+            after = None if last == NEWEST_PRODUCTS else ProductPlace(*last)
+            found = await self._index.ask(
+                ("more products", query, filters, order, last, limit, tuple(without)),
+                lambda: self._index.reads.products(
+                    query, filters, order, limit, after=after, without=without
+                ),
+            )
+            return found.places
+
+        return more
+
+    def visible(self, viewer: Viewer) -> Visible[Product]:
+        del viewer
+
+        async def seen(numbers: Sequence[int]) -> Mapping[int, Product]:
+            if self._market is None:
+                return {}
+            products = await self._market.products.get(numbers)
+            return {number: one for number, one in products.items() if one.row.for_sale}
+
+        return seen
+
+    async def json(
+        self, wanted: Asked, shown: Sequence[Product], viewer: Viewer, *, tolerant: bool
+    ) -> bytes:
+        del viewer
+        found = await self._best(replace(wanted.query, tolerant=tolerant), wanted)
+        counts = b"null" if found.facets is None else encode(counts_of(found.facets))
+        return b"[" + b",".join(one.json for one in shown) + b'],"facets":' + counts

@@ -1,0 +1,130 @@
+"""A square and a market that can be searched: what happens, what is found, and what should be."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from domain.commerce.product.events import ProductListed
+from domain.commerce.shop.events import ShopOpened
+from domain.commerce.stock.events import StockReceived
+from domain.shared.money import Money
+from infra.adapters.search_guard import Limits
+from infra.composition.searching import search_reads
+from infra.composition.settings import Settings
+from tests.asking import Asking
+from tests.searching import Searching, searching
+from tests.square import Square
+
+Page = dict[str, Any]
+
+
+@dataclass
+class Finding:
+    """Asks for results in members' names, of a service whose indices are kept."""
+
+    world: Searching
+    asking: Asking
+    seller: str = ""
+
+    @property
+    def square(self) -> Square:
+        return self.world.square
+
+    async def settled(self) -> None:
+        """Everything that has happened can be found."""
+        await self.world.apply()
+        await self.world.settle()
+        for index in ("plaza-posts", "plaza-members", "plaza-products"):
+            await self.world.client.indices.refresh(index=index)
+
+    async def page(self, q: str = "", member: str = "", **parameters: Any) -> Page:
+        asked = {"q": q, **parameters} if q else parameters
+        answer = await self.asking.raw("/api/search", member, **asked)
+        assert answer.status_code == 200, answer.text
+        found: Page = answer.json()
+        return found
+
+    async def refused(self, path: str = "/api/search", **parameters: Any) -> Any:
+        answer = await self.asking.raw(path, **parameters)
+        assert answer.status_code == 422, answer.text
+        return answer.json()
+
+    async def found(self, q: str = "", member: str = "", **parameters: Any) -> list[Any]:
+        """The results of all pages."""
+        results: list[Any] = []
+        while True:
+            page = await self.page(q, member, **parameters)
+            results += page["results"]
+            assert page["hasMore"] == (page["nextCursor"] is not None)
+            if not page["hasMore"]:
+                return results
+            parameters["cursor"] = page["nextCursor"]
+
+    async def posts(self, q: str, member: str = "", **parameters: Any) -> list[str]:
+        return [post["postId"] for post in await self.found(q, member, **parameters)]
+
+    async def users(self, q: str, member: str = "", **parameters: Any) -> list[str]:
+        found = await self.found(q, member, type="users", **parameters)
+        return [user["username"] for user in found]
+
+    async def products(self, q: str = "", **parameters: Any) -> list[str]:
+        found = await self.found(q, type="products", **parameters)
+        return [product["productId"] for product in found]
+
+    # Selling.
+
+    async def shop(self, name: str = "Mugs") -> str:
+        seller = await self.square.member(f"seller_{next(self.square.chances)}")
+        shop_id = self.square.new_id()
+        event = ShopOpened(shop_id=shop_id, owner_id=seller, name=name, country="DE")
+        await self.square.record(f"shop:{shop_id}", event)
+        self.seller = seller
+        return shop_id
+
+    async def product(
+        self,
+        shop_id: str,
+        title: str,
+        *,
+        description: str = "",
+        category: str = "Things",
+        price: int = 1_000,
+        units: int = 1,
+        **attributes: Any,
+    ) -> str:
+        product_id = self.square.new_id()
+        event = ProductListed(
+            product_id=product_id,
+            shop_id=shop_id,
+            seller_id=self.seller,
+            title=title,
+            description=description,
+            category=category,
+            price=Money("EUR", price),
+            media_urls=(),
+            attributes=attributes,
+        )
+        await self.square.record(f"product:{product_id}", event)
+        if units:
+            await self.receive(product_id, units)
+        return product_id
+
+    async def receive(self, product_id: str, units: int) -> int:
+        event = StockReceived(product_id=product_id, quantity=units, reference=self.square.new_id())
+        return await self.square.record(f"stock:{product_id}", event)
+
+
+@contextlib.asynccontextmanager
+async def finding(
+    postgres_url: str, search_url: str, *, cache_seconds: float = 0.0, limits: Limits | None = None
+) -> AsyncIterator[Finding]:
+    """A new square over an empty search server, and a service that asks both."""
+    async with searching(postgres_url, search_url) as world, contextlib.AsyncExitStack() as stack:
+        await world.start()
+        reads = search_reads(Settings(postgres_url=postgres_url, opensearch_url=search_url), limits)
+        stack.push_async_callback(reads.close)
+        asking = await stack.enter_async_context(
+            Asking.open(world.square, search=reads, search_cache_seconds=cache_seconds)
+        )
+        yield Finding(world, asking)

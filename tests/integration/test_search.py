@@ -1,0 +1,137 @@
+"""What people find, and what they do not: over real indices and read tables."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.finding import Finding, finding
+
+
+@pytest.fixture
+async def world(postgres_url: str, search_url: str) -> AsyncIterator[Finding]:
+    async with finding(postgres_url, search_url) as found:
+        yield found
+
+
+async def test_posts_are_found_by_all_their_words_newest_first(world: Finding) -> None:
+    square = world.square
+    ann = await square.member("ann")
+    old = await square.post(ann, "Hiking boots for the Alps")
+    new = await square.post(ann, "Hiking boots for the Alps")
+    await square.post(ann, "Boots for the city")
+    running = await square.post(ann, "We were running in red shoes #Café")
+    await world.settled()
+    assert await world.posts("alps hiking") == [new, old]
+    assert await world.posts("boot alps") == [new, old]
+    assert await world.posts('"boots for the alps"') == [new, old]
+    assert await world.posts('"alps the for"') == []
+    assert await world.posts("run shoe") == [running]
+    assert await world.posts("#CAFÉ") == [running]
+    assert await world.posts("#cafe") == []
+    assert await world.posts("boots -alps -city") == []
+    assert await world.posts("from:ANN boots -city") == [new, old]
+    assert await world.posts("hikng") == [new, old]
+
+
+async def test_deleted_erased_blocked_and_muted_posts_are_not_shown(world: Finding) -> None:
+    square = world.square
+    ann, bob, eve, kim = [await square.member(name) for name in ("ann", "bob", "eve", "kim")]
+    posts = {
+        name: await square.post(member, "tea time")
+        for name, member in {"ann": ann, "bob": bob, "eve": eve, "kim": kim}.items()
+    }
+    gone = await square.post(ann, "tea time too")
+    await square.hide(ann, bob, "mute")
+    await square.hide(eve, ann, "block")
+    await world.settled()
+    assert set(await world.posts("tea")) == {*posts.values(), gone}
+    assert set(await world.posts("tea", ann)) == {posts["ann"], posts["kim"], gone}
+    # The index is not told: what is shown is read from the tables.
+    await square.delete(gone)
+    await square.erase(kim)
+    await world.world.apply(hand_over=False)
+    assert set(await world.posts("tea", ann)) == {posts["ann"]}
+
+
+async def test_walking_shows_nothing_twice_and_skips_nothing(world: Finding) -> None:
+    square = world.square
+    ann = await square.member("ann")
+    posts = {await square.post(ann, f"tea {'time ' * (n % 7)}") for n in range(130)}
+    await world.settled()
+    first = await world.page("tea", limit=30)
+    shown = [post["postId"] for post in first["results"]]
+    # Likes and new posts change every rank meanwhile.
+    for post in list(posts)[:20]:
+        await square.like(ann, post)
+    new = await square.post(ann, "tea")
+    await world.settled()
+    rest = await world.posts("tea", limit=30, cursor=first["nextCursor"])
+    assert len(shown) + len(rest) == len({*shown, *rest})
+    assert {*shown, *rest} - {new} == posts
+    refused = await world.refused(q="other", cursor=first["nextCursor"])
+    assert refused["errors"][0]["parameter"] == "cursor"
+
+
+async def test_accounts_are_found_by_name_and_bio(world: Finding) -> None:
+    square = world.square
+    ann, bob = await square.member("ann_lee"), await square.member("bob")
+    await square.member("anna")
+    await square.rename(bob, "Bob Lee")
+    await world.settled()
+    assert set(await world.users("lee")) == {"ann_lee", "bob"}
+    assert await world.users("@ann_lee") == ["ann_lee"]
+    assert set(await world.users("am")) == {"ann_lee", "anna", "bob"}
+    await square.hide(bob, ann, "block")
+    await world.settled()
+    assert await world.users("lee", ann) == ["ann_lee"]
+
+
+async def test_facets_count_what_a_click_then_shows(world: Finding) -> None:
+    shop, other = await world.shop("Mugs"), await world.shop("Cups & Co")
+    red = await world.product(shop, "Red mug", category="Kitchen", price=1_500, color="red", size=3)
+    blue = await world.product(
+        shop, "Blue mug", category="Kitchen", price=2_600, units=0, color="blue"
+    )
+    big = await world.product(other, "Big mug", category="Garden", price=900, color="red")
+    await world.settled()
+    page = await world.page("mug", type="products", sort="price", category="Kitchen")
+    assert [one["productId"] for one in page["results"]] == [red, blue]
+    assert page["facets"] == {
+        "category": [{"value": "Kitchen", "count": 2}, {"value": "Garden", "count": 1}],
+        "price": [
+            {"from": 1_000, "to": 2_499, "count": 1},
+            {"from": 2_500, "to": 4_999, "count": 1},
+        ],
+        "available": {"true": 1, "false": 1},
+        "seller": [{"value": shop, "name": "Mugs", "count": 2}],
+        "attributes": [
+            {
+                "name": "color",
+                "values": [{"value": "blue", "count": 1}, {"value": "red", "count": 1}],
+            },
+            {"name": "size", "values": [{"value": "3", "count": 1}]},
+        ],
+    }
+    assert await world.products("mug", sort="newest") == [big, blue, red]
+    assert await world.products("mug", sort="price_desc") == [blue, red, big]
+    assert await world.products("mug", attribute="color=red", sort="price") == [big, red]
+    assert await world.products(category="Garden") == [big]
+    assert (await world.refused(type="products"))["errors"][0]["parameter"] == "q"
+    assert (await world.refused(type="products", q="mug", minPrice="x"))["status"] == 422
+
+
+async def test_typing_completes_names(world: Finding) -> None:
+    square = world.square
+    ann, anna, andy = [await square.member(name) for name in ("ann_lee", "anna", "andy")]
+    bob = await square.member("bob")
+    for member in (ann, bob):
+        await square.follow(member, andy)
+    await square.follow(bob, anna)
+    shop = await world.shop()
+    await world.product(shop, "Anvil")
+    await world.settled()
+    answer = await world.asking.get("/api/typeahead", bob, q="AN")
+    assert [one["username"] for one in answer["accounts"]][:2] == ["andy", "anna"]
+    assert [one["title"] for one in answer["products"]] == ["Anvil"]
+    only = await world.asking.get("/api/typeahead", q="@le")
+    assert [one["username"] for one in only["accounts"]] == ["ann_lee"]
