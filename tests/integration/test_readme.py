@@ -1,4 +1,4 @@
-"""The README's five minutes, typed in by a reader who has never seen Plaza."""
+"""The README's five minutes, and what docs show, typed in by a reader new to Plaza."""
 
 import asyncio
 import json
@@ -15,23 +15,23 @@ import pytest
 
 from tests.fault.system import ROOT, running_system
 
-README = ROOT / "README.md"
+TOURS = ("README.md", "docs/buying.md")
 END = "--end-of-answer--"
 PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Step:
-    """What the reader types, and what the README says comes back."""
+    """What the reader types, and what the document says comes back."""
 
     command: str
     shown: tuple[str, ...]
 
 
-def tour() -> list[Step]:
+def tour(document: Path) -> list[Step]:
     """All commands but those that start and test the system."""
     steps: list[Step] = []
-    for block in re.findall(r"```console\n(.*?)```", README.read_text(), re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", document.read_text(), re.DOTALL):
         command, shown = "", []
         for line in [*block.splitlines(), "$ end"]:
             if not line.startswith("$ "):
@@ -79,8 +79,9 @@ class Shell:
 
 
 @pytest.mark.timeout(180)
-async def test_each_command_of_the_tour_does_what_the_readme_shows(tmp_path: Path) -> None:
-    steps = tour()
+@pytest.mark.parametrize("document", TOURS)
+async def test_each_command_of_a_tour_does_what_is_shown(document: str, tmp_path: Path) -> None:
+    steps = tour(ROOT / document)
     assert len(steps) >= 12
     async with running_system(tmp_path / ".plaza") as system:
         # Its reader stands in the checkout and has the default ports.
