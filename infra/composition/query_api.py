@@ -21,7 +21,7 @@ from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.adapters.postgres_reads import PostgresReads
 from infra.adapters.redis_timelines import RedisTimelineReader
 from infra.adapters.system_view import SystemView
-from infra.codec import COMMERCE_PARTITIONS, username_key
+from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS, username_key
 from infra.commerce_reads import PROJECTIONS as COMMERCE_PROJECTIONS
 from infra.commerce_reads import CommerceReads
 from infra.composition.revocations import follow_revocations
@@ -29,6 +29,7 @@ from infra.composition.searching import search_reads
 from infra.composition.settings import Settings
 from infra.http import self_description
 from infra.http.authentication import Authenticator, Revocations, Tokens
+from infra.composition.seen_positions import SeenPositions
 from infra.http.consistency import Applied
 from infra.http.cursors import Cursors
 from infra.http.entrance import Entrance, Origins
@@ -160,7 +161,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         reads,
         projections=PROJECTIONS,
         followers=[CachesFollow(items, viewers), RevocationsFollow(resources.revocations, now)],
-        on_position=applied.advance,
+        on_position=seen.following(SOCIAL_PARTITIONS, applied.advance),
         on_lost=lambda: applied.rewind(0),
     )
     context = Context(
@@ -180,6 +181,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
     skeletons = Skeletons(reads, resources.timelines, applied, live.newest_position, context.stages)
     feed = Feed(context, skeletons)
     routes = [
+    seen = SeenPositions()
         Route(FEED, feed, methods=["GET"]),
         *explain.routes(context),
         *posts.routes(context),
@@ -189,7 +191,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
     market = None
     hot_below: dict[tuple[str, str], tuple[ASGIApp, str]] = {}
     if catalogue is not None and sold_up_to is not None:
-        market, market_live = sold(resources, catalogue, sold_up_to, context)
+        market, market_live = sold(resources, catalogue, sold_up_to, context, seen)
         product = products.ProductEndpoint(market)
         routes += market_routes(market, product)
         hot_below["GET", products.PATH] = (product, "product_id")
@@ -203,7 +205,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         ABOUT, others=routes, metrics_kept=metrics, ready=readiness(live, reads)
     )
     app = Entrance(
-        [*routes, *own],
+        [*routes, *own, seen.route()],
         metrics=metrics,
         log=structlog.get_logger("query_api"),
         origins=Origins(origins),
@@ -214,7 +216,11 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
 
 
 def sold(
-    resources: Resources, catalogue: Products, applied: AppliedHere, context: Context
+    resources: Resources,
+    catalogue: Products,
+    applied: AppliedHere,
+    context: Context,
+    seen: SeenPositions,
 ) -> tuple[Market, Live]:
     """The commerce half: its pages wait for its own projections, and for no others."""
     reads = applied.reads
@@ -224,7 +230,7 @@ def sold(
         projections=COMMERCE_PROJECTIONS,
         partitions=COMMERCE_PARTITIONS,
         followers=[catalogue, PostsFollow(context.items)],
-        on_position=applied.advance,
+        on_position=seen.following(COMMERCE_PARTITIONS, applied.advance),
         on_lost=lambda: applied.rewind(0),
     )
     market = Market(
