@@ -40,12 +40,23 @@ class AppliedHistory:
         self._batches_max = batches_max
 
     def note(self, applier: str, frames: Sequence[Frame], at: float) -> None:
-        kept = self._kept.get(applier)
-        if kept is None:
-            kept = self._kept[applier] = defaultdict(lambda: deque(maxlen=self._batches_max))
+        kept = self._of(applier)
         for frame in frames:
             if frame.events:
                 kept[frame.partition].append(Batch(at, frame.previous, frame.last))
+
+    def reached(self, applier: str, partition: int, position: int, at: float) -> None:
+        """Note that everything up to a position is there now, whatever came before."""
+        batches = self._of(applier)[partition]
+        before = batches[-1].last if batches else position
+        if position != before or not batches:
+            batches.append(Batch(at, before, position))
+
+    def _of(self, applier: str) -> defaultdict[int, deque[Batch]]:
+        kept = self._kept.get(applier)
+        if kept is None:
+            kept = self._kept[applier] = defaultdict(lambda: deque(maxlen=self._batches_max))
+        return kept
 
     def when(self, partition: int, position: int) -> list[AppliedAt]:
         """For each applier that has applied it since this process started, when that was."""
