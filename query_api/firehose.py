@@ -72,6 +72,7 @@ HEADERS = [
 ]
 _POSITION = re.compile(r"\d{1,18}")
 
+PATH = "/api/firehose"
 log = structlog.get_logger(__name__)
 
 
@@ -279,7 +280,7 @@ def routes(firehose: Firehose) -> list[Route]:
             after = await firehose.head()
         return Streamed(lambda receive, send: firehose.stream(after, kinds, receive, send))
 
-    return [Route("/api/firehose", stream, methods=["GET"])]
+    return [Route(PATH, stream, methods=["GET"])]
 
 
 def kinds_of(text: str | None) -> frozenset[type]:

@@ -86,10 +86,12 @@ class Asking:
                 assert await timelines.wait_until_reachable(5)
             reads = PostgresReads(square.url)
             stack.push_async_callback(reads.close)
+            switches = [reads.connections]
             commerce = None
             if square.projections is not SOCIAL:
                 commerce = PostgresCommerceReads(square.url)
                 stack.push_async_callback(commerce.close)
+                switches.append(commerce.connections)
             keyring = await PostgresKeyring.connect(square.url)
             stack.push_async_callback(keyring.close)
             resources = Resources(
@@ -103,6 +105,7 @@ class Asking:
                 revocations=ForgettingRevocations(keyring),
                 clock=lambda: datetime.now(UTC),
                 commerce=commerce,
+                switches=switches,
                 **more,
             )
             service = query_api.build(resources)

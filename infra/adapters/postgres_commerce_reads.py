@@ -143,10 +143,10 @@ class Questions:
     """Asks on a few connections, and again on new ones where the first were dead or outdated."""
 
     def __init__(self, url: str, size: int) -> None:
-        self._connections = Connections(url, size)
+        self.connections = Connections(url, size)
 
     async def renew(self) -> None:
-        await self._connections.renew()
+        await self.connections.renew()
 
     async def rows(self, statement: str, **parameters: Any) -> list[Any]:
         return (await self.all((statement,), parameters))[0]
@@ -169,7 +169,7 @@ class Questions:
     async def _ask(
         self, statements: Sequence[str], parameters: Mapping[str, Any]
     ) -> list[list[Any]]:
-        async with self._connections.take() as connection:
+        async with self.connections.take() as connection:
             cursors = [connection.cursor(binary=True) for _ in statements]
             async with connection.pipeline():
                 for cursor, statement in zip(cursors, statements, strict=True):
@@ -182,6 +182,7 @@ class PostgresCommerceReads:
 
     def __init__(self, url: str, connections_max: int = CONNECTIONS_MAX) -> None:
         self._ask = Questions(url, connections_max)
+        self.connections = self._ask.connections
         self._log = PostgresReads(url, connections_max=1)
         self.position_at = self._log.position_at
         self.head = self._log.head

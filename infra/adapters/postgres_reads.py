@@ -6,7 +6,7 @@ any position. Tables are found through the search path, which names the builds b
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -46,19 +46,28 @@ ANSWER_SECONDS = STATEMENT_SECONDS + 1.0
 
 
 class Connections:
-    """A few connections whose search path names the builds being served."""
+    """A few connections whose search path names the builds being served.
+
+    `generation` grows when others are served from now on, or may be.
+    """
 
     def __init__(self, url: str, size: int = CONNECTIONS_MAX) -> None:
         self._url = url
         self._idle: list[AsyncConnection[TupleRow]] = []
         self._slots = asyncio.Semaphore(size)
-        self._generation = 0
+        self._path = ""
+        self._on_renewed: list[Callable[[], None]] = []
+        self.generation = 0
+
+    def on_renewed(self, call: Callable[[], None]) -> None:
+        """Have this called whenever `generation` grows, before anybody asks anything again."""
+        self._on_renewed.append(call)
 
     @contextlib.asynccontextmanager
     async def take(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         """A connection for one query. One that anything went wrong on is not used again."""
         async with self._slots:
-            generation = self._generation
+            generation = self.generation
             connection = self._idle.pop() if self._idle else await self._open()
             done = False
             try:
@@ -66,15 +75,17 @@ class Connections:
                     yield connection
                 done = True
             finally:
-                if done and generation == self._generation and not connection.closed:
+                if done and generation == self.generation and not connection.closed:
                     self._idle.append(connection)
                 else:
                     await connection.close()
 
     async def renew(self) -> None:
         """Use no connection again that was made before this."""
-        self._generation += 1
+        self.generation += 1
         idle, self._idle = self._idle, []
+        for call in self._on_renewed:
+            call()
         for connection in idle:
             await connection.close()
 
@@ -87,17 +98,23 @@ class Connections:
             options=f"-c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC",
             **PARAMETERS,
         )
-        await set_search_path(connection)
+        path = await set_search_path(connection)
+        if self._path not in ("", path):
+            # What the others are connected to is not served any more; nobody has told us yet.
+            await self.renew()
+        self._path = path
         return connection
 
 
-async def set_search_path(connection: AsyncConnection[Any]) -> None:
+async def set_search_path(connection: AsyncConnection[Any]) -> str:
+    """Have tables found in the builds that are served; answers the path."""
     found = await connection.execute(
         "SELECT name || '_b' || build FROM public.projection_builds WHERE status = 'live'"
     )
     schemas = sorted(row[0] for row in await found.fetchall())
     path = ", ".join([*schemas, "public"])
     await connection.execute("SELECT set_config('search_path', %s, false)", (path,))
+    return path
 
 
 class PostgresReads:
@@ -105,6 +122,10 @@ class PostgresReads:
 
     def __init__(self, url: str, connections_max: int = CONNECTIONS_MAX) -> None:
         self._connections = Connections(url, connections_max)
+
+    @property
+    def connections(self) -> Connections:
+        return self._connections
 
     async def close(self) -> None:
         await self._connections.renew()

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -36,6 +37,7 @@ from infra.http.entrance import Entrance, Origins
 from infra.http.metrics import RequestMetrics
 from infra.http.self_description import About
 from infra.http.server import serve as serve_http
+from infra.http.whole_pages import WholePages
 from infra.ports import Clock, Keyring
 from infra.reads import Changes, Reads, ReadsUnavailable
 from infra.runtime.frames import LogLines
@@ -59,6 +61,7 @@ from query_api import (
 from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
+from query_api.firehose import PATH as FIREHOSE
 from query_api.firehose import Firehose
 from query_api.firehose import routes as firehose_routes
 from query_api.items import Items, NoProducts
@@ -86,6 +89,15 @@ class Secrets:
     cursors: bytes
 
 
+class Switches(Protocol):
+    """Who notices that other tables are served than before."""
+
+    @property
+    def generation(self) -> int: ...
+
+    def on_renewed(self, call: Callable[[], None], /) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """What the service stands on. Tests hand in the same kinds of things as `serve` does."""
@@ -101,6 +113,7 @@ class Resources:
     """None: nothing is sold, and posts are shown without products."""
     log: LogLines | None = None
     """None: there is no firehose."""
+    switches: Sequence[Switches] = ()
     search: SearchReads | None = None
     """None: nothing can be searched."""
     search_cache_seconds: float = 0.0
@@ -211,8 +224,19 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         origins=Origins(origins),
         beginners={("GET", FEED): feed},
         hot_below=hot_below,
+        pages=whole_pages(resources, lives),
     )
     return Service(app, lives, firehose)
+
+
+def whole_pages(resources: Resources, lives: Sequence[Live]) -> WholePages:
+    """No page shows two builds, nor what was kept from one that is not served any more."""
+    for switches in resources.switches:
+        for live in lives:
+            switches.on_renewed(live.forget)
+    return WholePages(
+        lambda: sum(switches.generation for switches in resources.switches), frozenset({FIREHOSE})
+    )
 
 
 def sold(
@@ -360,6 +384,7 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             clock=utc_now,
             commerce=commerce,
             log=log,
+            switches=(reads.connections, commerce.connections),
             search=found,
             search_cache_seconds=settings.search_cache_seconds,
             system=system.look,

@@ -17,6 +17,7 @@ from infra.http.bodies import ClientGone
 from infra.http.correlation import SCOPE_KEY, request_id_of
 from infra.http.metrics import RequestMetrics
 from infra.http.problems import MEDIA_TYPE, Problem, problem_of
+from infra.http.whole_pages import WholePages
 
 HEADERS_KEY = "plaza.headers"
 """Where the scope holds the request's headers as a dictionary."""
@@ -105,7 +106,7 @@ class Entrance:
 
     `hot` names the endpoints, by method and path, that are found without Starlette's routing; in
     `hot_below` the path's last part is a parameter, which is named too; `beginners` are begun
-    without a task. They are among the routes.
+    without a task. They are among the routes. `pages` keeps those whole that are read meanwhile.
     Whatever an endpoint raises is answered here as a problem document; what nobody foresaw is
     logged with its trace and answered as a 500.
     """
@@ -120,6 +121,7 @@ class Entrance:
         hot: Mapping[tuple[str, str], ASGIApp] | None = None,
         hot_below: Mapping[tuple[str, str], tuple[ASGIApp, str]] | None = None,
         beginners: Mapping[tuple[str, str], Beginner] | None = None,
+        pages: WholePages | None = None,
     ) -> None:
         self._router = Router(routes, redirect_slashes=False)
         self._beginners = dict(beginners or {})
@@ -129,6 +131,7 @@ class Entrance:
         self._metrics = metrics
         self._log = log
         self._origins = origins
+        self._pages = pages
 
     @property
     def routes(self) -> Sequence[BaseRoute]:
@@ -171,7 +174,11 @@ class Entrance:
 
         problem = None
         try:
-            await self._choose(scope)(scope, receive, sender)
+            chosen = self._choose(scope)
+            if self._pages is None:
+                await chosen(scope, receive, sender)
+            else:
+                await self._pages.answer(chosen, scope, receive, sender)
         except ClientGone:
             return
         except Exception as error:

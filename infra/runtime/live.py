@@ -18,6 +18,7 @@ from infra.reads import Changes, Checkpoints, ReadsUnavailable
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.25
+EVERYTHING = Applied("", 0, {}, everything=True)
 
 
 class Follower(Protocol):
@@ -71,6 +72,11 @@ class Live:
         """Every event up to this position has been applied by every projection."""
         return min(self._reached.values())
 
+    def forget(self) -> None:
+        """Have the followers forget everything: it was read from tables not served any more."""
+        for follower in self._followers:
+            follower.changed(EVERYTHING)
+
     async def newest_position(self) -> int:
         """The newest position that any projection has heard of."""
         if not self.connected:
@@ -83,7 +89,7 @@ class Live:
             try:
                 async with contextlib.aclosing(self._followed()) as followed:
                     async for applied in followed:
-                        self._see(applied)
+                        await self._see(applied)
             except ReadsUnavailable as error:
                 log.warning("live.lost", error=str(error))
             self._lose()
@@ -110,11 +116,15 @@ class Live:
                 self._reach(name, partition, position)
         self._on_position(self.complete)
 
-    def _see(self, applied: Applied) -> None:
+    async def _see(self, applied: Applied) -> None:
         if applied.projection not in self._projections:
             return
-        if self._builds.setdefault(applied.projection, applied.build) != applied.build:
-            raise ReadsUnavailable("other tables are served from now on")
+        known = self._builds.get(applied.projection)
+        self._builds[applied.projection] = applied.build
+        if known != applied.build and (known is not None or applied.everything):
+            # Other tables are served from now on. They are nowhere behind the ones before.
+            await self._reads.renew()
+            log.info("live.switched", projection=applied.projection, build=applied.build)
         for follower in self._followers:
             follower.changed(applied)
         for partition, position in applied.positions.items():
