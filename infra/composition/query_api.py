@@ -169,6 +169,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         # Every request asks, and a moment of the calendar costs twenty times as much.
         return time.time() if resources.clock is utc_now else resources.clock().timestamp()
 
+    seen = SeenPositions()
     live = Live(
         resources.changes,
         reads,
@@ -194,7 +195,6 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
     skeletons = Skeletons(reads, resources.timelines, applied, live.newest_position, context.stages)
     feed = Feed(context, skeletons)
     routes = [
-    seen = SeenPositions()
         Route(FEED, feed, methods=["GET"]),
         *explain.routes(context),
         *posts.routes(context),
