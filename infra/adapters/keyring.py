@@ -88,6 +88,10 @@ class PostgresKeyring:
             for person_id, key in await self._pool.rows(FETCH, [chunk]):
                 self._remember(person_id, bytes(key))
 
+    def knows(self, person_id: str) -> bool:
+        """Whether there is a key of this person, as far as was fetched."""
+        return person_id in self._keys
+
     def seal(self, person_id: str, text: str) -> bytes:
         cipher = self._cipher(person_id)
         if cipher is None:

@@ -3,8 +3,8 @@
 They read the log in stretches, each a statement of its own: none is long enough to be cut off, or
 to hold up the cleaning of the tables.
 
-Two of them look into `state` (`infra.codec.Envelope` as msgpack): the ids of correlation and
-causation are short texts near its beginning, and the time is a timestamp extension at byte 1.
+Some look into `state` (`infra.codec.Envelope` as msgpack): the ids of correlation and causation are
+short texts near its beginning, and `log.recorded_at` reads the time there.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -29,24 +29,21 @@ HOLDING = f"""
     ORDER BY notification_id
 """  # noqa: S608
 
-SECONDS = "1::bigint << 34"
-SUMMED = f"""
+SUMMED = """
     WITH read AS (
         SELECT notification_id, topic, octet_length(state) AS size,
-            CASE substring(state FROM 2 FOR 2)
-                WHEN '\\xd7ff' THEN
-                    ('x' || encode(substring(state FROM 4 FOR 8), 'hex'))::bit(64)::bigint
-                        & (({SECONDS}) - 1)
-                WHEN '\\xd6ff' THEN
-                    ('x' || encode(substring(state FROM 4 FOR 4), 'hex'))::bit(32)::bigint
-                        & 4294967295
-            END AS seconds
+            log.recorded_at(state) / 1000000 AS seconds
         FROM log.events WHERE notification_id > %s AND notification_id <= %s
     )
     SELECT (to_timestamp(seconds) AT TIME ZONE 'UTC')::date, topic, count(*), sum(size)::bigint,
         min(notification_id), max(notification_id)
     FROM read GROUP BY 1, 2
-"""  # noqa: S608
+"""
+KEYS_AT_ONCE = 5_000
+PERSON_KEYS = """
+    SELECT person_id, key FROM vault.person_keys WHERE person_id > %s ORDER BY person_id LIMIT %s
+"""
+SERVICE_SECRETS = "SELECT value FROM vault.secrets"
 DISK_BYTES = "SELECT pg_total_relation_size('log.events')"
 
 Progress = Callable[[int, int], None]
@@ -114,6 +111,16 @@ class LogQueries:
             after = end
             progress(after, head)
         return list(found.values())
+
+    async def keys(self) -> AsyncGenerator[bytes, None]:
+        """Every key there is: of persons, and of the services."""
+        last = ""
+        while rows := await self._pool.rows(PERSON_KEYS, [last, KEYS_AT_ONCE]):
+            for _, key in rows:
+                yield bytes(key)
+            last = rows[-1][0]
+        for (value,) in await self._pool.rows(SERVICE_SECRETS):
+            yield bytes(value)
 
     async def disk_bytes(self) -> int:
         """What the log takes with its indexes."""

@@ -35,6 +35,7 @@ VERBS = {
     "export": ("export", "write a range of the log to files for analysts"),
     "schema": ("schema", "the event types, and what has changed in them"),
     "backup": ("backup", "keep all that cannot be computed again"),
+    "erasure": ("erasure", "prove that an erased member is gone from everywhere"),
     "restore": ("restore", "fill an empty system with a backup"),
     "replay": ("replay", "fold a range of the log into a file, away from what is live"),
     "projections": ("projections", "how far each projection has got"),

@@ -20,6 +20,7 @@ from infra.adapters.export_folder import (
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.parquet_events import Segment, SegmentWriter
 from infra.codec import Line, decode_lines, person_of
+from infra.composition.export_folders import remember
 from infra.composition.settings import Settings
 from infra.event_shapes import opened_by
 from infra.ports import Recorded, Unreadable
@@ -44,6 +45,7 @@ async def export_events(
     the last file that was finished.
     """
     with held(folder):
+        remember(settings.folder, folder)
         found = read_manifest(folder)
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(rare_collections())
