@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from infra.ports import OPEN
 from infra.reads import Checkpoints
 
-PROJECTIONS = ("products", "availability", "carts", "checkouts", "orders")
+PROJECTIONS = ("products", "availability", "carts", "checkouts", "orders", "demand")
 
 
 class ProductRow(NamedTuple):

@@ -12,6 +12,7 @@ from struct import Struct
 from query_api.items import Item
 
 PLACE = Struct("<QQ")
+NUMBER_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,22 @@ class Bookmark:
         served = {post for post in self.served if post < last}
         served.update(found.post_position for found in shown if found.post_position < last)
         return Bookmark(self.position, last, sorted(served))
+
+
+def bookmark_of_recommended(left: Sequence[int]) -> bytes:
+    """The payload of a cursor of recommended posts: those that are left, by their positions. It
+    begins with a position that no timeline has."""
+    return PLACE.pack(0, 0) + b"".join(post.to_bytes(NUMBER_BYTES, "little") for post in left)
+
+
+def recommended_in(payload: bytes) -> list[int] | None:
+    """The posts that are left, if this is such a cursor."""
+    if PLACE.unpack_from(payload) != (0, 0):
+        return None
+    return [
+        int.from_bytes(payload[start : start + NUMBER_BYTES], "little")
+        for start in range(PLACE.size, len(payload), NUMBER_BYTES)
+    ]
 
 
 def encoded(position: int, last: int, served: Collection[int]) -> bytes:

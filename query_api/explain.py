@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,22 +21,25 @@ from query_api.context import Context, post_number
 from query_api.items import Item
 from query_api.parameters import LOG_POSITION
 from query_api.pipeline import page_of
+from query_api.recommended import Recommendations
 from query_api.skeletons import skeleton_of
 from query_api.viewers import NOBODY, Viewer
 
 TIMELINE_MAX = 800
 POLICY = "latest"
+RECOMMENDED = "recommended"
 
 
 class Source(Struct, frozen=True, rename="camel", kw_only=True):
     """One way by which the post comes to the caller.
 
-    `since` is the log position of the follow, 0 for the caller's own. `entry` is the position at
+    `since` is the log position of the follow, 0 for the caller's own and what is recommended.
+    `entry` is the position at
     which this way brings the post; `amongNewest` whether that is one of the 800 newest entries that
     the timeline holds.
     """
 
-    kind: Literal["own", "follow", "repost"]
+    kind: Literal["own", "follow", "repost", "recommended"]
     account_id: str
     since: int
     entry: int
@@ -84,7 +87,10 @@ class Filter(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Explanation(Struct, frozen=True, rename="camel", kw_only=True):
-    """`place` counts from 1 in the caller's whole feed, and is null where the post is not in it."""
+    """`place` counts from 1 in the caller's whole feed, and is null where the post is not in it.
+
+    Where nothing is in the caller's timeline, posts are recommended, and `reason` says why.
+    """
 
     post_id: str
     in_feed: bool
@@ -93,9 +99,10 @@ class Explanation(Struct, frozen=True, rename="camel", kw_only=True):
     sources: list[Source]
     terms: list[Term]
     filters: list[Filter]
+    reason: str | UnsetType = UNSET
 
 
-def routes(context: Context) -> list[Route]:
+def routes(context: Context, recommendations: Recommendations | None = None) -> list[Route]:
     @described(
         Operation(
             summary="Why a post is, or is not, in the caller's feed",
@@ -114,7 +121,7 @@ def routes(context: Context) -> list[Route]:
         hides = await context.reads.hides_of(viewer.number)
         if item is None or blocked_by(item.author_id, viewer, hides):
             raise not_found("post")
-        found = await explanation(context, viewer, item, hides)
+        found = await explanation(context, viewer, item, hides, recommendations)
         return Response(msgspec.json.encode(found), media_type="application/json")
 
     return [Route("/api/feed/explain/{post_id}", explain)]
@@ -128,11 +135,22 @@ def blocked_by(author_id: int, viewer: Viewer, hides: Hides) -> bool:
     return author_id in viewer.blocked and (author_id, "block") not in hides
 
 
-async def explanation(context: Context, viewer: Viewer, item: Item, hides: Hides) -> Explanation:
+async def explanation(
+    context: Context,
+    viewer: Viewer,
+    item: Item,
+    hides: Hides,
+    recommendations: Recommendations | None = None,
+) -> Explanation:
     at = await context.newest()
     pulled = await context.reads.pull(viewer.number, at)
     ways = await context.reads.ways(viewer.number, item.post_id, at)
     selection = await page_of(skeleton_of(pulled).candidates, context.items, viewer, TIMELINE_MAX)
+    if not selection.shown and recommendations is not None and item.stands:
+        recommended = await recommendations.for_reader(viewer, 0)
+        if item.post_position in recommended:
+            reason = await recommendations.reason(item.post_position)
+            return recommended_explanation(item, recommended.index(item.post_position) + 1, reason)
     posts = [found.post_id for found in selection.shown]
     place = posts.index(item.post_id) + 1 if item.post_id in posts else None
     found = sources(ways, pulled, viewer)
@@ -145,6 +163,29 @@ async def explanation(context: Context, viewer: Viewer, item: Item, hides: Hides
         sources=found,
         terms=terms,
         filters=filters(item, found, pulled, hides),
+    )
+
+
+def recommended_explanation(item: Item, place: int, reason: str) -> Explanation:
+    """The timeline is empty; this is shown in its place, and no rule keeps it out."""
+    source = Source(
+        kind="recommended",
+        account_id=id_text(item.author_id),
+        since=0,
+        entry=item.post_position,
+        among_newest=True,
+        taken_back=False,
+        hidden=False,
+    )
+    return Explanation(
+        post_id=id_text(item.post_id),
+        in_feed=True,
+        place=place,
+        policy=RECOMMENDED,
+        sources=[source],
+        terms=[],
+        filters=[Filter(name=name, applies=False, detail=DETAILS[name]) for name in DETAILS],
+        reason=reason,
     )
 
 

@@ -5,7 +5,7 @@ answered; everything else goes the ordinary way, which shows the same.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -21,12 +21,13 @@ from infra.http.entrance import HEADERS_KEY, Begun
 from infra.http.lists import LIMIT_DEFAULT, choice_of, limit_of
 from infra.http.openapi import Operation, Parameter
 from query_api import past
-from query_api.bookmarks import Bookmark, encoded
+from query_api.bookmarks import Bookmark, bookmark_of_recommended, encoded, recommended_in
 from query_api.context import Context
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
 from query_api.pipeline import Selection, Since, later_page_of, page_of, rank
-from query_api.present import post_page
+from query_api.present import page_json, post_page
 from query_api.quick import latest_of, quick_page
+from query_api.recommended import Recommendations, recommended_posts
 from query_api.shapes import FeedPage
 from query_api.skeletons import Place, Skeleton, Skeletons
 from query_api.viewers import Latest, Viewer
@@ -93,7 +94,9 @@ class Feed:
         answers={200: FeedPage},
         description=(
             "What the caller and the accounts they follow have posted or reposted, newest first. "
-            "`degraded` is true while the page comes from the fallback path: slower, same items."
+            "`degraded` is true while the page comes from the fallback path: slower, same items. "
+            "While that is nothing at all, posts of popular accounts and on what trends, of kind "
+            "`recommended` and each with its `reason`; `asOf` answers the timeline alone."
         ),
         parameters=[
             Parameter("mode", Literal["ranked", "latest"], "The order of the items."),
@@ -104,9 +107,15 @@ class Feed:
         refusals=(401, 422, 503),
     )
 
-    def __init__(self, context: Context, skeletons: Skeletons) -> None:
+    def __init__(
+        self,
+        context: Context,
+        skeletons: Skeletons,
+        recommendations: Recommendations | None = None,
+    ) -> None:
         self._context = context
         self._skeletons = skeletons
+        self._recommendations = recommendations
         self._numbers = count()
         self._asked: dict[bytes, Asked] = {}
 
@@ -158,7 +167,8 @@ class Feed:
         started = time.perf_counter() if timed else 0.0
         page = latest_of(viewer, built, slots, wanted.limit)
         shown = None if page is None else quick_page(viewer, page, self._context.items)
-        if page is None or shown is None:
+        # What is shown in the place of an empty timeline has to be looked for.
+        if page is None or not shown:
             return None
         hydrated_at = time.perf_counter() if timed else 0.0
         stages = self._context.stages
@@ -199,7 +209,10 @@ class Feed:
             skeleton = await self._skeletons.first(viewer, wanted.limit, after)
         else:
             listing = f"feed {viewer.id} {wanted.mode}"
-            bookmark = Bookmark.decode(context.cursors.open(listing, wanted.cursor))
+            payload = context.cursors.open(listing, wanted.cursor)
+            if (recommended := recommended_in(payload)) is not None:
+                return await self._recommended(viewer, wanted, recommended)
+            bookmark = Bookmark.decode(payload)
             place = Place(bookmark.position, bookmark.last)
             skeleton = await self._skeletons.below(viewer, place)
         found_at = time.perf_counter() if timed else 0.0
@@ -211,6 +224,9 @@ class Feed:
         shown, entries = selection.shown[: wanted.limit], selection.entries[: wanted.limit]
         if not viewer.complete:
             await context.viewers.know(viewer, [found.post_position for found in shown])
+        if bookmark is None and not shown and self._recommendations is not None:
+            chosen = await self._recommendations.for_reader(viewer, after)
+            return await self._recommended(viewer, wanted, chosen, degraded=skeleton.degraded)
         hydrated_at = time.perf_counter() if timed else 0.0
         cursor = None
         if len(selection.shown) > wanted.limit:
@@ -223,6 +239,20 @@ class Feed:
         if timed:
             self._observe(started, found_at, hydrated_at)
         return body
+
+    async def _recommended(
+        self, viewer: Viewer, wanted: Asked, left: Sequence[int], *, degraded: bool = False
+    ) -> bytes:
+        """A page of what is recommended; its cursor names all that is left."""
+        assert self._recommendations is not None
+        posts, left = await recommended_posts(
+            self._context, self._recommendations, viewer, left, wanted.limit
+        )
+        cursor = None
+        if left:
+            cursor = self._seal(viewer, wanted.mode)(bookmark_of_recommended(left)).decode()
+        self._context.stages.pages["recommended"] += 1
+        return page_json(posts, cursor, degraded=degraded)
 
     async def _selection(
         self, skeleton: Skeleton, viewer: Viewer, count: int, bookmark: Bookmark | None

@@ -23,10 +23,14 @@ def posts_json(shown: Sequence[Item], viewer: Viewer) -> bytes:
 def post_page(
     shown: Sequence[Item], viewer: Viewer, next_cursor: str | None, *, degraded: bool = False
 ) -> bytes:
+    return page_json(posts_json(shown, viewer), next_cursor, degraded=degraded)
+
+
+def page_json(posts: bytes, next_cursor: str | None, *, degraded: bool = False) -> bytes:
     end = (
         b'],"nextCursor":null,"hasMore":false'
         if next_cursor is None
         else b'],"nextCursor":"' + next_cursor.encode() + b'","hasMore":true'
     )
     flag = b',"degraded":true}' if degraded else b"}"
-    return b'{"posts":[' + posts_json(shown, viewer) + end + flag
+    return b'{"posts":[' + posts + end + flag

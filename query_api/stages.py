@@ -17,7 +17,7 @@ SECONDS_BUCKETS = (
 )  # fmt: skip
 
 
-SOURCES = ("pushed", "pulled", "degraded", "past")
+SOURCES = ("pushed", "pulled", "degraded", "past", "recommended")
 
 
 class Stages(Collector):

@@ -19,18 +19,21 @@ from infra.adapters.keyring import PostgresKeyring, secret
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_changes import PostgresChanges
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
+from infra.adapters.postgres_discovery import PostgresDemand, PostgresDiscovery
 from infra.adapters.postgres_reads import PostgresReads
 from infra.adapters.redis_timelines import RedisTimelineReader
 from infra.adapters.system_view import SystemView
 from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS, username_key
 from infra.commerce_reads import PROJECTIONS as COMMERCE_PROJECTIONS
 from infra.commerce_reads import CommerceReads
+from infra.composition.moments import moments_indexed
 from infra.composition.revocations import follow_revocations
 from infra.composition.searching import search_reads
+from infra.composition.seen_positions import SeenPositions
 from infra.composition.settings import Settings
+from infra.discovery import Demand, Discovery
 from infra.http import self_description
 from infra.http.authentication import Authenticator, Revocations, Tokens
-from infra.composition.seen_positions import SeenPositions
 from infra.http.consistency import Applied
 from infra.http.cursors import Cursors
 from infra.http.entrance import Entrance, Origins
@@ -55,9 +58,12 @@ from query_api import (
     products,
     search,
     search_kinds,
+    suggestions,
+    trending,
     typeahead,
     users,
 )
+from query_api.board import Board, Categories
 from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
@@ -66,9 +72,11 @@ from query_api.firehose import Firehose
 from query_api.firehose import routes as firehose_routes
 from query_api.items import Items, NoProducts
 from query_api.market import AppliedBeside, AppliedHere, Market, PostsFollow, Products
+from query_api.recommended import Recommendations
 from query_api.search_index import SearchIndex
 from query_api.skeletons import Skeletons
 from query_api.stages import Stages
+from query_api.suggestions import PopularAccounts
 from query_api.viewers import Viewers
 
 ABOUT = About(
@@ -78,7 +86,7 @@ ABOUT = About(
     "until it can be seen. Every refusal is a problem document (RFC 9457).",
 )
 
-PROJECTIONS = ("members", "graph", "posts", "engagement", "sessions")
+PROJECTIONS = ("members", "graph", "posts", "engagement", "sessions", "tags")
 FEED = "/api/feed"
 
 
@@ -118,6 +126,10 @@ class Resources:
     """None: nothing can be searched."""
     search_cache_seconds: float = 0.0
 
+    discovery: Discovery | None = None
+    """None: nothing trends, and nobody is suggested or recommended."""
+    demand: Demand | None = None
+    """None: nothing is sold, or nobody knows what is in demand."""
     system: Callable[[], Awaitable[SystemState]] | None = None
     """None: nothing is measured of the log and of who follows it."""
 
@@ -193,13 +205,19 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         products=cards,
     )
     skeletons = Skeletons(reads, resources.timelines, applied, live.newest_position, context.stages)
-    feed = Feed(context, skeletons)
+    discovery, recommendations, board = resources.discovery, None, None
+    if discovery is not None:
+        board = Board(discovery, context.applied, resources.clock)
+        recommendations = Recommendations(discovery, board, context.applied, resources.clock)
+    feed = Feed(context, skeletons, recommendations)
     routes = [
         Route(FEED, feed, methods=["GET"]),
-        *explain.routes(context),
+        *explain.routes(context, recommendations),
         *posts.routes(context),
         *users.routes(context),
     ]
+    if discovery is not None and board is not None:
+        routes += discovery_routes(resources, context, discovery, board)
     lives = [live]
     market = None
     hot_below: dict[tuple[str, str], tuple[ASGIApp, str]] = {}
@@ -266,6 +284,18 @@ def sold(
         clock=resources.clock,
     )
     return market, live
+
+
+def discovery_routes(
+    resources: Resources, context: Context, discovery: Discovery, board: Board
+) -> list[Route]:
+    categories = None
+    if resources.demand is not None:
+        categories = Categories(resources.demand, context.applied, resources.clock)
+    return [
+        *trending.routes(context, discovery, board, categories),
+        *suggestions.routes(context, discovery, PopularAccounts(discovery, context.applied)),
+    ]
 
 
 def market_routes(market: Market, product: products.ProductEndpoint) -> list[Route]:
@@ -351,6 +381,7 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(keyring.close)
         reads = PostgresReads(url)
         stack.push_async_callback(reads.close)
+        await stack.enter_async_context(moments_indexed(reads))
         commerce = PostgresCommerceReads(url)
         stack.push_async_callback(commerce.close)
         timelines = RedisTimelineReader(settings.redis_url)
@@ -358,6 +389,9 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
         stack.push_async_callback(timelines.close)
         log = await PostgresEventLog.open(url)
         stack.push_async_callback(log.close)
+        discovery, demand = PostgresDiscovery(url), PostgresDemand(url)
+        stack.push_async_callback(discovery.close)
+        stack.push_async_callback(demand.close)
         found = search_reads(settings) if settings.opensearch_url else None
         if found is not None:
             stack.push_async_callback(found.close)
@@ -387,5 +421,7 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             switches=(reads.connections, commerce.connections),
             search=found,
             search_cache_seconds=settings.search_cache_seconds,
+            discovery=discovery,
+            demand=demand,
             system=system.look,
         )
