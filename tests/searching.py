@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from opensearchpy import AsyncOpenSearch
+from opensearchpy import AsyncOpenSearch, NotFoundError
+from opensearchpy import ConnectionError as OpenSearchConnectionError
 from prometheus_client import CollectorRegistry
 
 from domain.commerce.product import events as product
@@ -128,6 +129,13 @@ class Searching:
         body = {"size": 10_000, "query": {"match_all": {}}}
         answer = await self.client.search(index=index.alias, body=body)
         return {hit["_id"]: hit["_source"] for hit in answer["hits"]["hits"]}
+
+    async def is_the_fold(self, *names: str) -> bool:
+        """Whether readers find now what they must."""
+        try:
+            return all([await self.found(name) == await self.expected(name) for name in names])
+        except (NotFoundError, OpenSearchConnectionError):
+            return False
 
     async def expected(self, name: str) -> Documents:
         return oracle(name, self.square.history, self.square.keyring)

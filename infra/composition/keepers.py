@@ -3,16 +3,20 @@
 from typing import Any
 
 from infra.composition.projections_overview import overview_of_tables
+from infra.composition.search_keeper import SearchKeeper
 from infra.composition.settings import Settings
 from infra.composition.tables_keeper import TablesKeeper
 from infra.keepers import Keeper
 from projections import COMMERCE, SOCIAL
+from projections.search import SEARCH
 
 
 def keepers(settings: Settings) -> dict[str, Keeper]:
     found: list[Keeper] = [
         TablesKeeper(settings, projection) for projection in (*SOCIAL, *COMMERCE)
     ]
+    if settings.opensearch_url:
+        found += [SearchKeeper(settings, projection) for projection in SEARCH.values()]
     return {keeper.name: keeper for keeper in found}
 
 

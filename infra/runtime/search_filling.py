@@ -71,15 +71,22 @@ class Filling:
         Of documents that are refused the first fold that touches them tells an operator.
         """
         done = 0
-        async with asyncio.TaskGroup() as group, aclosing(pinned.newest_first()) as pages:
-            sending: asyncio.Task[None] | None = None
-            async for page in pages:
-                writes = writes_of(page, pinned.version)
-                if sending is not None:
-                    await sending
-                done += len(page)
-                sending = group.create_task(self._send(build, writes, done, max(total, done)))
-                progress(done, max(total, done))
+        sending: asyncio.Task[None] | None = None
+        try:
+            async with aclosing(pinned.newest_first()) as pages:
+                async for page in pages:
+                    writes = writes_of(page, pinned.version)
+                    if sending is not None:
+                        await sending
+                    done += len(page)
+                    send = self._send(build, writes, done, max(total, done))
+                    sending = asyncio.create_task(send)
+                    progress(done, max(total, done))
+            if sending is not None:
+                await sending
+        finally:
+            if sending is not None:
+                sending.cancel()
         await self._store.filled(build, "complete", done, done)
         log.info("search.filled", index=self._store.index.name, build=build, documents=done)
 

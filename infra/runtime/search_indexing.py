@@ -216,6 +216,17 @@ class SearchIndexing:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, self._pace.pause_seconds_max)
 
+    async def bring(self, build: int) -> None:
+        """Bring a build that nobody else writes to where the tables are.
+
+        Raises `SearchUnavailable`, `StoreUnavailable`, `LogUnavailable` and `IndexLost`.
+        """
+        await self._go_on(build)
+        while frames := self._taken():
+            await self._note(frames)
+        await self._write_due(float("inf"))
+        await self._store_progress()
+
     # Builds.
 
     async def _open(self, group: asyncio.TaskGroup) -> None:
@@ -224,7 +235,7 @@ class SearchIndexing:
         while not self._build:
             await self._look(group)
             if not self._build:
-                await asyncio.sleep(self._pace.round_seconds)
+                await asyncio.sleep(self._pace.pause_seconds)
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         """See whether the server still has our build, or wants another one written."""
@@ -263,8 +274,8 @@ class SearchIndexing:
     async def _fill(self) -> None:
         try:
             await self._filling.fill()
-        except* FAILED as errors:
-            log.warning("search.filling_stopped", index=self.name, error=str(errors.exceptions[0]))
+        except FAILED as error:
+            log.warning("search.filling_stopped", index=self.name, error=str(error))
 
     # Rounds.
 

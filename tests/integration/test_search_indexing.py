@@ -1,18 +1,499 @@
 """The search indices hold what the log says: on the embedded server, and on OpenSearch."""
 
-from tests.searching import searching
+import asyncio
+import random
+import time
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain.commerce.product.events import (
+    PriceChanged,
+    ProductDescribed,
+    ProductListed,
+    ProductOffered,
+    ProductWithdrawn,
+)
+from domain.commerce.shop.events import ShopOpened
+from domain.commerce.stock.events import StockReceived, StockReserved
+from domain.shared.money import Money
+from infra.adapters.opensearch_index import OpenSearchStore
+from infra.adapters.search_client import search_client
+from infra.adapters.search_states import SearchStates
+from infra.composition.search_keeper import SearchKeeper
+from infra.composition.settings import Settings
+from infra.keepers import Wishes
+from infra.runtime.search_indexing import Pace
+from infra.search import Refused, SearchUnavailable, Write
+from infra.search_documents import POSTS, encode
+from infra.servers.osmem import start_osmem
+from infra.servers.process import free_port
+from projections.search import SEARCH, SEARCH_MEMBERS, SEARCH_POSTS
+from tests.searching import Searching, empty, searching
+from tests.square import Square
+
+TEXTS = (
+    "Running in the rain #München @anna",
+    "Los zapatos nuevos me encantan #Moda #moda",
+    "今日は東京タワーに行きました",
+    "J'ai mangé des crêpes avec @ben",
+    "Die Häuser in #München sind sehr alt",
+    "nothing at all :-)",
+)
+NOTHING: list[str] = []
+SOCIAL_NAMES = ("search_posts", "search_members")
 
 
-async def test_an_index_is_the_fold_of_the_log(postgres_url: str, search_url: str) -> None:
+async def happen(square: Square, chance: random.Random, times: int) -> None:
+    """So many things, as members and shops do them."""
+    members = [await square.member(f"m_{chance.randrange(10**9)}") for _ in range(6)]
+    posts: list[str] = []
+    gone: set[str] = set()
+    liked: set[tuple[str, str]] = set()
+    followed: set[tuple[str, str]] = set()
+    for _ in range(times):
+        who, other = chance.sample(members, 2)
+        kind = chance.choice(["post", "post", "reply", "like", "follow", "rename", "delete"])
+        standing = [one for one in posts if one not in gone]
+        post = chance.choice(standing) if standing else ""
+        if kind == "post" or not post:
+            posts.append(await square.post(who, chance.choice(TEXTS)))
+        elif kind == "reply":
+            posts.append(await square.reply(who, post, chance.choice(TEXTS)))
+        elif kind == "like":
+            verb = square.unlike if (who, post) in liked else square.like
+            liked ^= {(who, post)}
+            await verb(who, post)
+        elif kind == "follow":
+            verb = square.unfollow if (who, other) in followed else square.follow
+            followed ^= {(who, other)}
+            await verb(who, other)
+        elif kind == "rename":
+            await square.rename(who, f"{chance.choice(('Änna', 'Łukasz', '東京'))} {who[:4]}")
+        else:
+            gone.add(post)
+            await square.delete(post)
+    await square.erase(members[0])
+
+
+async def sell(square: Square, chance: random.Random, times: int) -> None:
+    seller = await square.member(f"s_{chance.randrange(10**9)}")
+    shop = square.new_id()
+    await square.record(
+        f"shop:{shop}",
+        ShopOpened(shop_id=shop, owner_id=seller, name="Bürstner & Co", country="DE"),
+    )
+    for number in range(times):
+        key = square.new_id()
+        listed = ProductListed(
+            product_id=key,
+            shop_id=shop,
+            seller_id=seller,
+            title=f"Hiking boots {number}",
+            description="Waterproof boots for walking in mountains",
+            category=chance.choice(("Footwear", "Outdoor")),
+            price=Money(currency="EUR", value=chance.randrange(100, 20_000)),
+            attributes={"brand": "Daybird", "size": 42, "waterproof": True},
+        )
+        await square.record(f"product:{key}", listed)
+        received = StockReceived(product_id=key, quantity=2, reference=key)
+        await square.record(f"stock:{key}", received)
+        later: Any = chance.choice(
+            (
+                PriceChanged(product_id=key, price=Money(currency="EUR", value=5)),
+                ProductDescribed(product_id=key, title="Sandals", attributes={}),
+                ProductWithdrawn(product_id=key),
+            )
+        )
+        await square.record(f"product:{key}", later)
+        if isinstance(later, ProductWithdrawn) and number % 2:
+            await square.record(f"product:{key}", ProductOffered(product_id=key))
+        if number % 3 == 0:
+            reserved = StockReserved(
+                product_id=key, reservation_id=key, quantity=2, expires_at=square.now
+            )
+            await square.record(f"stock:{key}", reserved)
+
+
+async def assert_is_the_fold(world: Searching, *names: str) -> None:
+    for name in names or list(world.indexing):
+        assert await world.found(name) == await world.expected(name), name
+
+
+async def test_indices_are_the_fold_of_the_log(postgres_url: str, search_url: str) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
     async with searching(postgres_url, search_url) as world:
-        square = world.square
-        await world.start("search_posts", "search_members")
-        anna, ben = await square.member("Anna_Smith"), await square.member("ben")
-        first = await square.post(anna, "Running in the rain #München @ben")
-        await square.reply(ben, first, "me too")
-        await square.like(ben, first)
-        await square.follow(ben, anna)
+        await happen(world.square, chance, 40)
+        await sell(world.square, chance, 8)
+        await world.apply()
+        # One part is filled from the tables, the rest comes with frames.
+        await world.start()
+        await world.settle()
+        await assert_is_the_fold(world)
+        await happen(world.square, chance, 40)
+        await sell(world.square, chance, 8)
         await world.apply()
         await world.settle()
-        for name in world.indexing:
-            assert await world.found(name) == await world.expected(name)
+        await assert_is_the_fold(world)
+
+
+async def test_frames_that_come_twice_late_or_never_change_nothing(
+    postgres_url: str, osmem_server: str
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with searching(postgres_url, osmem_server) as world:
+        await world.start(*SOCIAL_NAMES)
+        kept = []
+        for _ in range(6):
+            await happen(world.square, chance, 10)
+            await world.square.apply()
+            kept += await world.frames()
+            world.handed = world.square.applied
+            handed = [frame for frame in kept if chance.random() < 0.6]
+            chance.shuffle(handed)
+            for frame in handed:
+                for one in world.indexing.values():
+                    await one.apply([frame])
+            await asyncio.sleep(chance.random() * 0.1)
+        # A frame of each partition has to come for what is missing before it to be noticed.
+        for one in world.indexing.values():
+            await one.apply(kept[-16:])
+        await world.settle()
+        await assert_is_the_fold(world)
+
+
+async def test_a_worker_that_is_killed_at_any_moment_leaves_nothing_out(
+    postgres_url: str, osmem_server: str
+) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with searching(postgres_url, osmem_server) as world:
+        for _ in range(8):
+            await world.start("search_posts")
+            await happen(world.square, chance, 15)
+            await world.apply()
+            await asyncio.sleep(chance.random() * 0.15)
+            await world.stop()
+        await world.start("search_posts")
+        await world.settle()
+        await assert_is_the_fold(world)
+
+
+async def test_an_older_version_changes_nothing_not_even_what_was_deleted(
+    postgres_url: str, search_url: str
+) -> None:
+    async with searching(postgres_url, search_url) as world:
+        store = OpenSearchStore(world.client, POSTS)
+        build = await store.begin(dict.fromkeys(POSTS.partitions, 0), 0)
+        old, new = post_fields("a", 1), post_fields("a", 2)
+        await store.write(build, [write(new, 8), write(old, 7)])
+        assert (await served(store, build))["a"] == new
+        await store.write(build, [gone(new, 9), write(new, 8)])
+        assert await served(store, build) == {}
+
+
+async def test_a_document_that_does_not_fit_is_refused_and_the_others_are_taken(
+    postgres_url: str, search_url: str
+) -> None:
+    async with searching(postgres_url, search_url) as world:
+        store = OpenSearchStore(world.client, POSTS, patience_seconds=0.2)
+        build = await store.begin(dict.fromkeys(POSTS.partitions, 0), 0)
+        good, unknown = post_fields("a", 1), {**post_fields("b", 1), "color": "red"}
+        wrong = {**post_fields("c", 1), "likes": "many"}
+        refused = await store.write(build, [write(one, 1) for one in (good, unknown, wrong)])
+        assert [one.id for one in refused] == ["b", "c"]
+        assert "color" in refused[0].error
+        assert "likes" in refused[1].error
+        assert await served(store, build) == {"a": good}
+        # When nothing at all is taken, the documents are not to blame.
+        many = [write({**unknown, "postId": str(number)}, 1) for number in range(30)]
+        with pytest.raises(SearchUnavailable):
+            await store.write(build, many)
+
+
+def post_fields(post_id: str, likes: int) -> dict[str, Any]:
+    return {"postId": post_id, "createdAt": 1_790_000_000_000, "likes": likes, "tags": ["x"]}
+
+
+def write(fields: dict[str, Any], version: int) -> Write:
+    moment = datetime.fromtimestamp(fields["createdAt"] / 1000, UTC)
+    return Write(fields["postId"], moment, version, encode(fields))
+
+
+def gone(fields: dict[str, Any], version: int) -> Write:
+    moment = datetime.fromtimestamp(fields["createdAt"] / 1000, UTC)
+    return Write(fields["postId"], moment, version, None)
+
+
+async def served(store: OpenSearchStore, build: int) -> dict[str, Any]:
+    await store.refresh(build)
+    return {one.id: one.fields async for page in store.by_id(build) for one in page}
+
+
+class Picky(OpenSearchStore):
+    """Takes everything, but refuses some ids for as long as they are in `refused`."""
+
+    refused: frozenset[str] = frozenset()
+    written: list[list[str]]
+
+    async def write(self, build: int, writes: Sequence[Write]) -> Sequence[Refused]:
+        self.written.append([one.id for one in writes])
+        kept = [one for one in writes if one.id not in self.refused]
+        await super().write(build, kept)
+        return [
+            Refused(one.id, "mapper_parsing_exception: no") for one in writes if one not in kept
+        ]
+
+
+async def test_a_refused_document_is_set_aside_until_it_is_taken(
+    postgres_url: str, osmem_server: str
+) -> None:
+    async with searching(postgres_url, osmem_server) as world:
+        square = world.square
+        store = Picky(world.client, POSTS)
+        store.written = []
+        await world.start("search_posts", store=store)
+        anna = await square.member("anna")
+        await world.apply()
+        await world.settle()
+        bad, good = await square.post(anna, "bad"), await square.post(anna, "good")
+        store.refused = frozenset({bad})
+        await world.apply()
+        await world.settle()
+        assert list(await world.found("search_posts")) == [good]
+        assert await letters(world) == [(bad, "parked", "mapper_parsing_exception: no")]
+        store.refused = frozenset()
+        await square.like(anna, bad)
+        await world.apply()
+        await world.settle()
+        assert (await world.found("search_posts"))[bad]["likes"] == 1
+        assert [status for _, status, _ in await letters(world)] == ["retried"]
+
+
+async def letters(world: Searching) -> list[tuple[str, str, str]]:
+    return [
+        (letter.key, letter.status, letter.error)
+        for letter in await world.square.tables.dead_letters()
+    ]
+
+
+async def test_a_hot_post_is_written_once_in_a_while_and_a_deletion_at_once(
+    postgres_url: str, osmem_server: str
+) -> None:
+    pace = Pace(0.01, 0.5, 2.0, 0.02, 0.1)
+    async with searching(postgres_url, osmem_server, pace=pace) as world:
+        square = world.square
+        store = Picky(world.client, POSTS)
+        store.written = []
+        await world.start("search_posts", store=store)
+        anna, fans = await square.member("anna"), [await square.member(f"f{n}") for n in range(30)]
+        post = await square.post(anna, "hot")
+        await world.apply()
+        await world.settle()
+        before, began = len(store.written), time.monotonic()
+        for fan in fans:
+            await square.like(fan, post)
+            await world.apply()
+            await asyncio.sleep(0.01)
+        await world.settle()
+        written = [ids for ids in store.written[before:] if post in ids]
+        assert 1 <= len(written) <= (time.monotonic() - began) / pace.window_seconds + 1
+        assert (await world.found("search_posts"))[post]["likes"] == 30
+        await square.unlike(fans[0], post)
+        await square.delete(post)
+        began = time.monotonic()
+        await world.apply()
+        while await world.found("search_posts"):
+            assert time.monotonic() < began + 5
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_lost_everything_is_filled_again(
+    postgres_url: str, search_url: str
+) -> None:
+    async with searching(postgres_url, search_url) as world:
+        await happen(world.square, random.Random(5), 30)
+        await world.apply()
+        await world.start(*SOCIAL_NAMES)
+        await world.settle()
+        await empty(world.client)
+        await world.square.post(await world.square.member("late"), "later")
+        await world.apply()
+        states = SearchStates(world.client, monotonic=lambda: next(ticks))
+        ticks = iter(range(0, 10**6, 100))
+        assert (await states.of("search_posts")).filled < 1
+        await until(lambda: world.is_the_fold(*SOCIAL_NAMES))
+        assert (await states.of("search_posts")).complete
+
+
+async def until(holds: Any, seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not await holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def test_a_dead_server_holds_nothing_up_and_is_caught_up_with(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    server, url = start_osmem(tmp_path, port)
+    async with searching(postgres_url, url) as world:
+        await world.start("search_posts")
+        anna = await world.square.member("anna")
+        await world.square.post(anna, "before")
+        await world.apply()
+        await world.settle()
+        server.stop()
+        for number in range(8):
+            await world.square.post(anna, f"meanwhile {number}")
+            began = time.monotonic()
+            frames = await frames_after_apply(world)
+            for one in world.indexing.values():
+                await one.apply(frames)
+            assert time.monotonic() - began < 1
+        one = world.indexing["search_posts"]
+        assert one.delay(time.time()) > 0
+        assert one.put_off()
+        server, _ = start_osmem(tmp_path, port)
+        try:
+            await until(lambda: world.is_the_fold("search_posts"))
+            await until(lambda: caught_up(world))
+        finally:
+            server.stop()
+
+
+async def frames_after_apply(world: Searching) -> Any:
+    await world.square.apply()
+    frames = await world.frames()
+    world.handed = world.square.applied
+    return frames
+
+
+async def caught_up(world: Searching) -> bool:
+    one = world.indexing["search_posts"]
+    return not one.put_off() and one.delay(time.time()) == 0
+
+
+async def test_an_erased_members_documents_go_at_once(postgres_url: str, search_url: str) -> None:
+    async with searching(postgres_url, search_url) as world:
+        square = world.square
+        await world.start(*SOCIAL_NAMES)
+        anna, ben = await square.member("anna"), await square.member("ben")
+        posts = [await square.post(anna, f"secret {number}") for number in range(3)]
+        await square.post(ben, "open")
+        await world.apply()
+        await world.settle()
+        await square.erase(anna)
+        # What others do with the posts of who was erased brings nothing back.
+        await square.like(ben, posts[0])
+        await world.apply()
+        await world.settle()
+        assert [one["author"] for one in (await world.found("search_posts")).values()] == ["ben"]
+        assert list(await world.found("search_members")) == [ben]
+
+
+async def test_posts_are_sliced_by_month_under_one_alias(
+    postgres_url: str, search_url: str
+) -> None:
+    async with searching(postgres_url, search_url) as world:
+        square = world.square
+        await world.start("search_posts")
+        anna = await square.member("anna")
+        moments = [square.now, square.now - timedelta(days=70), square.now - timedelta(days=9000)]
+        for moment in moments:
+            event = square.published(anna, "hello")
+            event = type(event)(**{**fields(event), "created_at": moment})
+            await square.record(f"post:{event.post_id}", event)
+        await world.apply()
+        await world.settle()
+        await assert_is_the_fold(world)
+        slices = set(await world.client.indices.get_alias(name="plaza-posts"))
+        named = {f"plaza-posts-b1-{moment:%Y-%m}" for moment in moments[:2]}
+        assert slices >= {*named, "plaza-posts-b1-earlier"}
+
+
+def fields(event: Any) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__struct_fields__}
+
+
+async def test_an_index_is_verified_mended_rebuilt_and_switched(
+    postgres_url: str, search_url: str
+) -> None:
+    async with searching(postgres_url, search_url) as world:
+        await happen(world.square, random.Random(7), 30)
+        await world.apply()
+        await world.start(*SOCIAL_NAMES)
+        await world.settle()
+        settings = Settings(postgres_url=postgres_url, opensearch_url=search_url)
+        keeper = SearchKeeper(settings, SEARCH_POSTS, look_seconds=0.1)
+        known = await world.expected("search_posts")
+        found = await keeper.verify(nothing)
+        assert (found.different, found.documents, found.build) == (0, len(known), 1)
+        (row,) = await keeper.overview()
+        assert (row["status"], row["build"], row["lagEvents"]) == ("live", 1, 0)
+
+        wrong, missing, *_ = sorted(known)
+        await tamper(world, wrong, missing)
+        found = await keeper.verify(nothing)
+        assert found.different == 2
+        assert {one.place for one in found.examples} == {
+            f"plaza-posts/{wrong}",
+            f"plaza-posts/{missing}",
+        }
+        rebuilt = await keeper.rebuild(nothing, Wishes())
+        assert (rebuilt.build, rebuilt.switched) == (2, False)
+        assert (await keeper.verify(nothing, repair=True)).repaired == 2
+        assert (await keeper.verify(nothing)).different == 0
+
+        # The build that waited is gone on with, and brought to where the log is by now.
+        await world.square.post(await world.square.member("new"), "new")
+        await world.apply()
+        rebuilt = await keeper.rebuild(nothing, Wishes(accept_different=True))
+        assert (rebuilt.build, rebuilt.switched) == (2, True)
+        await assert_is_the_fold(world, "search_posts")
+        assert [row["status"] for row in await keeper.overview()] == ["built", "live"]
+
+        # Workers follow to the build that is served.
+        await world.square.post(await world.square.member("newer"), "newer")
+        await world.apply()
+        await until(lambda: world.is_the_fold("search_posts"))
+        assert await keeper.switch(None, nothing) == 1
+        await assert_is_the_fold(world, "search_posts")
+
+
+def nothing(_what: str, _reached: int, _end: int) -> None:
+    pass
+
+
+async def tamper(world: Searching, wrong: str, missing: str) -> None:
+    index = "plaza-posts-b1-*"
+    hits = (await world.client.search(index=index, body={"size": 1000}))["hits"]["hits"]
+    places = {hit["_id"]: hit for hit in hits}
+    changed = {**places[wrong]["_source"], "likes": 77}
+    await world.client.index(index=places[wrong]["_index"], id=wrong, body=changed)
+    await world.client.delete(index=places[missing]["_index"], id=missing)
+
+
+async def test_an_address_may_hold_a_password(osmem_server: str) -> None:
+    client = search_client(osmem_server.replace("://", "://plaza:p%40ss@"))
+    try:
+        assert (await client.info())["version"]["distribution"] == "opensearch"
+        (connection,) = client.transport.connection_pool.connections
+        assert connection.headers["authorization"] == "Basic " + b64encode(b"plaza:p@ss").decode()
+    finally:
+        await client.close()
+
+
+def test_every_index_has_a_projection_of_its_name() -> None:
+    assert {name: one.index.name for name, one in SEARCH.items()} == {n: n for n in SEARCH}
+    assert SEARCH_MEMBERS.index.name == "search_members"
