@@ -117,12 +117,19 @@ class Finding:
 
 @contextlib.asynccontextmanager
 async def finding(
-    postgres_url: str, search_url: str, *, cache_seconds: float = 0.0, limits: Limits | None = None
+    postgres_url: str,
+    search_url: str,
+    *,
+    asked_through: str = "",
+    cache_seconds: float = 0.0,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Finding]:
-    """A new square over an empty search server, and a service that asks both."""
+    """A new square over an empty search server, and a service that asks both; it may ask the search
+    server at another address than whoever writes to it."""
     async with searching(postgres_url, search_url) as world, contextlib.AsyncExitStack() as stack:
         await world.start()
-        reads = search_reads(Settings(postgres_url=postgres_url, opensearch_url=search_url), limits)
+        settings = Settings(postgres_url=postgres_url, opensearch_url=asked_through or search_url)
+        reads = search_reads(settings, limits)
         stack.push_async_callback(reads.close)
         asking = await stack.enter_async_context(
             Asking.open(world.square, search=reads, search_cache_seconds=cache_seconds)

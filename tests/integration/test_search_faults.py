@@ -1,0 +1,179 @@
+"""A dead or slow search server, an index that is behind, and hostile questions hold nothing up."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from infra.adapters.search_guard import Limits
+from tests.finding import Finding, finding
+from tests.integration.proxy import Proxy
+
+IMPATIENT = Limits(
+    seconds=0.4, running_max=4, waiting_max=8, failures_max=3, rest_seconds=1, rest_seconds_max=1
+)
+SEARCH = "/api/search"
+
+
+@pytest.fixture
+async def line(osmem_server: str) -> AsyncIterator[Proxy]:
+    """The way to the search server, which can be cut or held."""
+    proxy = Proxy(osmem_server)
+    await proxy.open()
+    yield proxy
+    await proxy.close()
+
+
+@pytest.fixture
+async def world(postgres_url: str, osmem_server: str, line: Proxy) -> AsyncIterator[Finding]:
+    through = line.url.replace("@", "")
+    async with finding(
+        postgres_url, osmem_server, asked_through=through, limits=IMPATIENT
+    ) as found:
+        yield found
+
+
+async def test_a_dead_search_server_stops_search_alone(world: Finding, line: Proxy) -> None:
+    ann = await world.square.member("ann")
+    post = await world.square.post(ann, "tea")
+    shop = await world.shop()
+    product = await world.product(shop, "Teapot")
+    await world.settled()
+    assert await world.posts("tea") == [post]
+    await line.close()
+    for kind in ("posts", "users", "products"):
+        assert (await world.asking.raw(SEARCH, q="tea", type=kind)).status_code == 503
+    for path in (SEARCH, "/api/typeahead"):
+        refused = await world.asking.raw(path, q="tea")
+        assert refused.status_code == 503
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert int(refused.headers["retry-after"]) >= 1
+    for path in ("/api/feed", f"/api/users/{ann}", f"/api/products/{product}", "/health/ready"):
+        assert (await world.asking.raw(path, ann)).status_code == 200
+    await line.open()
+    await asyncio.sleep(1.1)
+    assert await world.posts("tea") == [post]
+
+
+async def test_a_slow_search_server_is_waited_for_a_little_and_then_left_alone(
+    world: Finding, line: Proxy
+) -> None:
+    ann = await world.square.member("ann")
+    await world.square.post(ann, "tea")
+    await world.settled()
+    await world.posts("tea")
+    line.held.clear()
+    began = time.monotonic()
+    asked = [world.asking.raw(SEARCH, q=f"tea{number}") for number in range(40)]
+    answers = await asyncio.gather(*asked)
+    assert {answer.status_code for answer in answers} == {503}
+    assert time.monotonic() - began < 3.0
+    began = time.monotonic()
+    for _ in range(20):
+        assert (await world.asking.raw(SEARCH, q="tea")).status_code == 503
+        assert (await world.asking.raw("/api/feed", ann)).status_code == 200
+    assert time.monotonic() - began < 2.0
+    line.held.set()
+    await asyncio.sleep(1.1)
+    assert len(await world.posts("tea")) == 1
+
+
+async def test_an_index_that_is_behind_says_so_and_can_be_waited_for(world: Finding) -> None:
+    ann = await world.square.member("ann")
+    await world.settled()
+    assert "degraded" not in await world.page("tea")
+    post = await world.square.post(ann, "tea")
+    await world.world.apply()
+    # Who has just written finds it.
+    answer = await world.asking.raw(SEARCH, after=world.square.applied, q="tea")
+    assert [one["postId"] for one in answer.json()["results"]] == [post]
+    # Nobody keeps the index now.
+    await world.world.stop()
+    await world.square.post(ann, "tea")
+    await world.world.apply(hand_over=False)
+    late = await world.asking.raw(SEARCH, after=world.square.applied, q="tea")
+    assert late.status_code == 503
+    assert len(await world.posts("tea")) == 1
+
+
+HOSTILE = [
+    "a " * 200,
+    " ".join(f"w{n}" for n in range(20)),
+    '"' * 400,
+    '"a "b "c "d ' * 30,
+    "(" * 400,
+    "a" * 500,
+    "*" * 400 + "a",
+    "a* b* c* ?" * 20,
+    "/(a+)+$/ /.*.*.*b/",
+    '{"query":{"script":{"script":"while(true){}"}}}',
+    "<script>alert(1)</script>",
+    "_exists_:text OR author:*",
+    "\\u0000 \\x00 %00",
+    "\u202e\u200b\ufeff tea",
+    "\U0001f375" * 100,
+    "e\u0301" * 240,
+    "\ufdfa" * 400,
+    "東" * 400,
+    "zalgo" + "\u0300" * 400,
+    "#" * 400 + "a",
+    "@" + "a" * 400,
+    "since:0001-01-01 tea",
+    "until:9999-12-31T23:59:59.999999Z tea",
+]
+
+
+async def test_hostile_questions_are_answered_or_refused_and_never_slow(world: Finding) -> None:
+    ann = await world.square.member("ann")
+    await world.square.post(ann, "tea " * 80)
+    await world.settled()
+    for text in HOSTILE:
+        for kind in ("posts", "users", "products"):
+            began = time.monotonic()
+            answer = await world.asking.raw(SEARCH, q=text, type=kind)
+            assert answer.status_code in {200, 422}, (text, answer.text)
+            assert time.monotonic() - began < 1.0, text
+        typed = await world.asking.raw("/api/typeahead", q=text)
+        assert typed.status_code in {200, 422}, text
+    for name in ("category", "shopId", "attribute", "minPrice", "available", "sort", "cursor"):
+        for text in ("x" * 2_000, '{"a":1}', "=" * 500, "[.*]"):
+            answer = await world.asking.raw(SEARCH, q="tea", type="products", **{name: text})
+            assert answer.status_code in {200, 422}, (name, text)
+    # The server is as well as before.
+    assert len(await world.posts("tea")) == 1
+
+
+async def test_a_request_that_is_given_up_is_given_up_to_the_server(
+    world: Finding, line: Proxy
+) -> None:
+    await world.square.member("ann")
+    await world.settled()
+    line.held.clear()
+    asking = asyncio.create_task(world.asking.raw("/api/typeahead", q="an"))
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    line.held.set()
+    answer = await world.asking.raw("/api/typeahead", q="an")
+    assert [one["username"] for one in answer.json()["accounts"]] == ["ann"]
+
+
+async def test_what_is_in_demand_is_asked_of_the_server_once(
+    postgres_url: str, osmem_server: str
+) -> None:
+    async with finding(postgres_url, osmem_server, cache_seconds=5.0) as world:
+        shop = await world.shop()
+        mug = await world.product(shop, "Mug", units=3)
+        await world.settled()
+        asked = [world.page("mug", type="products") for _ in range(20)]
+        pages = await asyncio.gather(*asked)
+        assert {page["results"][0]["available"] for page in pages} == {3}
+        # What can be bought is read at once, whatever was kept.
+        await world.receive(mug, 4)
+        await world.world.apply()
+        page = await world.page("mug", type="products")
+        assert page["results"][0]["available"] == 7
+        metrics = (await world.asking.raw("/metrics")).text
+        assert 'plaza_search_answers_total{source="made"} 1.0' in metrics
+        assert 'plaza_search_answers_total{source="shared"} 41.0' in metrics
