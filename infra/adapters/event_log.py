@@ -9,6 +9,7 @@ from infra import codec
 from infra.adapters.group_commit import GroupCommit
 from infra.adapters.log_listener import HEAD, LogListener
 from infra.adapters.pools import Pool
+from infra.adapters.together import Together
 from infra.ports import Recorded, StoredAnswer
 
 READERS_MAX = 4
@@ -24,7 +25,8 @@ NEXT = f"""
     ORDER BY notification_id LIMIT %s
 """  # noqa: S608
 ANSWER = """
-    SELECT body_hash, status, body, position FROM log.answers WHERE member_id = %s AND key = %s
+    SELECT member_id, key, body_hash, status, body, position FROM log.answers
+    WHERE (member_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
 """
 
 
@@ -41,6 +43,7 @@ class PostgresEventLog:
 
     def __init__(self, postgres_url: str) -> None:
         self._pool = Pool(postgres_url, "plaza-log-reader", READERS_MAX, READER_SETTINGS)
+        self._answers = Together(self._find_answers)
         self._listener = LogListener(postgres_url)
         self._writer = GroupCommit(postgres_url, written=self._listener.advance)
 
@@ -83,18 +86,25 @@ class PostgresEventLog:
         return found
 
     async def answer(self, member_id: str, key: str) -> StoredAnswer | None:
-        rows = await self._pool.rows(ANSWER, [member_id, key])
-        if not rows:
-            return None
-        body_hash, status, body, position = rows[0]
-        return StoredAnswer(
-            member_id=member_id,
-            key=key,
-            body_hash=body_hash,
-            status=status,
-            body=body,
-            position=position,
-        )
+        return await self._answers.ask((member_id, key))
+
+    async def _find_answers(
+        self, asked: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], StoredAnswer]:
+        members, keys = [member for member, _ in asked], [key for _, key in asked]
+        return {
+            (member_id, key): StoredAnswer(
+                member_id=member_id,
+                key=key,
+                body_hash=body_hash,
+                status=status,
+                body=body,
+                position=position,
+            )
+            for member_id, key, body_hash, status, body, position in await self._pool.rows(
+                ANSWER, [members, keys]
+            )
+        }
 
     async def read(self, after: int, limit: int) -> Sequence[Recorded]:
         """See `EventLog.read`. An unreadable event ends the run before it; it raises

@@ -1,16 +1,16 @@
 """`infra.payments.PaymentSecrets` on `vault.payment_secrets`, sealed under a services' secret."""
 
-import asyncio
 import secrets as randomness
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Generic, Self, TypeVar
+from typing import Any, Self
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from infra.adapters.pools import Pool
+from infra.adapters.together import Together
 from infra.payments import Details
 
 NONCE_BYTES = 12
@@ -20,7 +20,8 @@ PAYMENTS_KEY = "payments"
 CONNECTIONS_MAX = 4
 
 PUT = """
-    INSERT INTO vault.payment_secrets (checkout_id, name, sealed) VALUES (%s, %s, %s)
+    INSERT INTO vault.payment_secrets (checkout_id, name, sealed)
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::bytea[])
     ON CONFLICT (checkout_id, name) DO UPDATE SET sealed = excluded.sealed, stored_at = now()
 """
 GET = """
@@ -30,40 +31,8 @@ GET = """
 FORGET = "DELETE FROM vault.payment_secrets WHERE checkout_id = ANY(%s)"
 FORGET_OLDER = "DELETE FROM vault.payment_secrets WHERE stored_at < %s"
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Details).decode
-
-
-class Together(Generic[K, V]):
-    """Joins what many ask for at one moment into one statement."""
-
-    def __init__(self, ask_all: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
-        self._ask_all = ask_all
-        self._waiting: dict[K, asyncio.Future[V | None]] = {}
-        self._asking: asyncio.Task[None] | None = None
-
-    async def ask(self, key: K) -> V | None:
-        future = self._waiting.get(key)
-        if future is None:
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        return await asyncio.shield(future)
-
-    async def _ask(self) -> None:
-        while self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            try:
-                found = await self._ask_all(list(waiting))
-            except Exception as error:
-                for future in waiting.values():
-                    future.set_exception(error)
-            else:
-                for key, future in waiting.items():
-                    future.set_result(found.get(key))
 
 
 class PostgresPaymentSecrets:
@@ -71,6 +40,7 @@ class PostgresPaymentSecrets:
         """`key` has 32 bytes and is the same in every process."""
         self._pool = Pool(postgres_url, "plaza-payment-secrets", CONNECTIONS_MAX, {})
         self._cipher = AESGCM(key)
+        self._puts = Together(self._put_all)
         self._gets = Together(self._get_all)
         self._forgets = Together(self._forget_all)
 
@@ -86,7 +56,14 @@ class PostgresPaymentSecrets:
     async def put(self, checkout_id: str, name: str, secrets: Details) -> None:
         nonce = randomness.token_bytes(NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, _encode(secrets), place(checkout_id, name))
-        await self._pool.rows(PUT, [checkout_id, name, sealed])
+        await self._puts.ask((checkout_id, name, sealed))
+
+    async def _put_all(self, rows: Sequence[tuple[str, str, bytes]]) -> Mapping[Any, None]:
+        # Of what is put twice at one moment, the last stands.
+        last = {(checkout_id, name): sealed for checkout_id, name, sealed in rows}
+        ids, names = [id_ for id_, _ in last], [name for _, name in last]
+        await self._pool.rows(PUT, [ids, names, list(last.values())])
+        return {}
 
     async def get(self, checkout_id: str, name: str) -> Details | None:
         sealed = await self._gets.ask((checkout_id, name))

@@ -12,6 +12,7 @@ import psycopg
 import structlog
 
 from infra.adapters.postgres_reads import Connections, PostgresReads
+from infra.adapters.together import Together
 from infra.codec import COMMERCE_PARTITIONS, EVENT_CLASSES, is_commerce
 from infra.commerce_reads import (
     CartRow,
@@ -182,6 +183,7 @@ class PostgresCommerceReads:
 
     def __init__(self, url: str, connections_max: int = CONNECTIONS_MAX) -> None:
         self._ask = Questions(url, connections_max)
+        self._available = Together(self._available_all)
         self.connections = self._ask.connections
         self._log = PostgresReads(url, connections_max=1)
         self.position_at = self._log.position_at
@@ -204,6 +206,9 @@ class PostgresCommerceReads:
 
     async def available(self, product_ids: Collection[int]) -> Mapping[int, int]:
         """Units that can be bought; a product never stocked is left out."""
+        return await self._available.ask_many(product_ids)
+
+    async def _available_all(self, product_ids: Sequence[int]) -> Mapping[int, int]:
         return dict(await self._ask.rows(AVAILABLE, ids=list(product_ids)))
 
     async def products(
