@@ -90,7 +90,7 @@ from infra.payments import (
 )
 from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
 
-SETTLE_SECONDS, SETTLE_SECONDS_MAX = 20.0, 3_600.0
+SETTLE_SECONDS, SETTLE_SECONDS_MAX = 60.0, 3_600.0
 """How long an accepted capture or refund may stay without a notification before it is asked again,
 and how far that wait grows, doubling."""
 KEY_DAYS = 6.0
@@ -644,7 +644,16 @@ def concerns(event: CheckoutStarted | ProviderAsked | PaymentNotified) -> str:
 
 def looks(checkout: Checkout, cause: Cause) -> Sequence[str]:
     """Orders matter where a capture fails after they were confirmed, and for refunds."""
-    late = checkout.phase == "confirmed" and cause is not None
+    match cause:
+        case (
+            PaymentNotified(event_code="AUTHORISATION")
+            | PaymentNotified(event_code="CAPTURE", success=True)
+        ):
+            late = False
+        case PaymentNotified() | Answered(answer=Refused()):
+            late = checkout.phase == "confirmed"
+        case _:
+            late = False
     return [order_stream(order.order_id) for order in checkout.orders] if late else []
 
 

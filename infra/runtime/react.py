@@ -37,7 +37,7 @@ from infra.runtime.frames import LogLines, frames_between
 ATTEMPTS_MAX = 5
 BACKOFF_SECONDS = 0.1
 BACKOFF_SECONDS_MAX = 5.0
-REACTIONS_AT_ONCE_MAX = 16
+REACTIONS_AT_ONCE = 16
 REACTIONS_WAITING_MAX = 1_000
 SLICE_LINES_MAX = 10_000
 SAVE_SECONDS = 1.0
@@ -48,12 +48,14 @@ log = structlog.get_logger()
 @dataclass(frozen=True)
 class Process:
     """What reacts to events. `react` must be harmless when repeated; it is tried again when it
-    raises, and what it keeps raising on is set aside."""
+    raises, and what it keeps raising on is set aside. `at_once`: to how many events it reacts at
+    one moment."""
 
     name: str
     handles: frozenset[type]
     react: Callable[[Recorded], Awaitable[None]]
     partitions: range = SOCIAL_PARTITIONS
+    at_once: int = REACTIONS_AT_ONCE
 
 
 def commanding(
@@ -85,7 +87,7 @@ class ProcessRunner:
         self._taken: dict[int, int] | None = None
         self._saved: dict[int, int] = {}
         self._open: dict[int, set[int]] = {part: set() for part in process.partitions}
-        self._turns = asyncio.Semaphore(REACTIONS_AT_ONCE_MAX)
+        self._turns = asyncio.Semaphore(process.at_once)
         self._room = asyncio.Semaphore(REACTIONS_WAITING_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
         self._saving: asyncio.Task[None] | None = None

@@ -26,6 +26,8 @@ from infra.runtime.timers import Errands, Timers
 from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
 
 ROUNDS_MAX = 20
+REACTIONS_AT_ONCE = 256
+"""Most of a turn is waiting for its append, and the more wait, the more are appended in one go."""
 RETRY_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
@@ -77,7 +79,13 @@ class Sagas:
     def processes(self) -> list[Process]:
         """What a process runner hands events to."""
         return [
-            Process(saga.name, saga.handles, self._reaction(saga), COMMERCE_PARTITIONS)
+            Process(
+                saga.name,
+                saga.handles,
+                self._reaction(saga),
+                COMMERCE_PARTITIONS,
+                REACTIONS_AT_ONCE,
+            )
             for saga in self._sagas.values()
         ]
 

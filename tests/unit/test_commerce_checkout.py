@@ -60,7 +60,7 @@ from tests.unit.spec import Spec
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HELD_UNTIL = NOON + timedelta(seconds=600)
 DEADLINE = NOON + timedelta(seconds=1200)
-SETTLED = NOON + timedelta(seconds=20)
+SETTLED = NOON + timedelta(seconds=60)
 
 MUG = OrderLine(
     product_id="mug", title="Mug", quantity=2, price=Money("EUR", 1000), source_post_id="p1"
@@ -136,7 +136,7 @@ WAITING = (*AUTHORISING, PENDING)
 CREATING = (*AUTHORISING, AUTHORISED)
 CAPTURING = (*CREATING, CREATED, asked("capture", 1, "PSP"))
 SETTLING = (*CAPTURING, accepted(1, "CAP1"))
-UNCONFIRMED = (*SETTLING, unconfirmed(SETTLED + timedelta(seconds=40)))
+UNCONFIRMED = (*SETTLING, unconfirmed(SETTLED + timedelta(seconds=120)))
 CAPTURING_AGAIN = (*SETTLING, capture_failed(), asked("capture", 2, "PSP"))
 CONFIRMING = (*SETTLING, captured())
 DONE = (*CONFIRMING, CONFIRMED)
@@ -550,7 +550,7 @@ def test_a_capture_without_a_word_is_asked_again_under_its_key_and_never_believe
     assert recorded(following, SETTLING) == ["capture_unconfirmed"]
     (command,) = following.commands
     assert isinstance(command, commands.RecordCaptureUnconfirmed)
-    assert command.retry_at == SETTLED + timedelta(seconds=40)
+    assert command.retry_at == SETTLED + timedelta(seconds=120)
     history = (*SETTLING, unconfirmed(command.retry_at))
     assert next_of(history, at=SETTLED) == Next(questions=[], wake_at=command.retry_at)
     assert recorded(next_of(history, CAPTURE_YES), history) == ["captured", *TO_CONFIRMED]
@@ -568,7 +568,7 @@ def test_the_waits_of_a_capture_without_a_word_grow_to_an_hour_and_end_with_its_
         history = (*history, unconfirmed(command.retry_at))
         waits.append((command.retry_at - at).total_seconds())
         at = command.retry_at
-    assert waits[:9] == [40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
+    assert waits[:7] == [120, 240, 480, 960, 1920, 3600, 3600]
     assert timedelta(0) <= at - (SETTLED + timedelta(days=6)) < timedelta(hours=1)
     assert next_of(history, at=at + timedelta(days=30)) == Next(questions=[])
     assert recorded(next_of(history, CAPTURE_YES), history) == ["captured", *TO_CONFIRMED]

@@ -18,7 +18,7 @@ from infra.sagas import NO_NEWS, Answered, Cause, Next
 from processes.returns import proceed
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-SETTLED = NOON + timedelta(seconds=20)
+SETTLED = NOON + timedelta(seconds=60)
 PRICE = Money("EUR", 1000)
 KEY = "o1:refund:cancel:1"
 
@@ -136,7 +136,7 @@ def test_a_refund_without_a_word_is_asked_again_under_its_key_and_never_believed
         order_id="o1",
         refund_id="cancel",
         said=words,
-        retry_at=SETTLED + timedelta(seconds=40),
+        retry_at=SETTLED + timedelta(seconds=120),
     )
     assert next_of(SETTLING, said(answer), at=SETTLED).commands == [again]
     unconfirmed = events.RefundUnconfirmed(
