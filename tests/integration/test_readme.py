@@ -63,7 +63,7 @@ class Shell:
         assert self._shell.stdout is not None
         self._shell.stdin.write(f"{command}\necho; echo {END} $?\n")
         self._shell.stdin.flush()
-        lines = []
+        lines: list[str] = []
         for line in self._shell.stdout:
             if line.startswith(END):
                 return int(line.split()[1]), [one for one in lines if one]
