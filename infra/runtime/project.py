@@ -3,7 +3,7 @@
 Every runner calls this and adds nothing to it. How far a partition is stands beside the tables and
 moves with them in one transaction. What a frame names as its predecessor tells whether anything is
 missing; that is taken from the log. An event that cannot be folded parks its key, not its
-partition.
+partition; where many keys fail alike, nothing is parked, and whoever applies is told.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from structlog.stdlib import get_logger
 
 from infra.codec import EVENT_CLASSES, encode_state, ordering_key, partition_of, stored_tag
 from infra.ports import Frame, LogUnavailable, Recorded, Unreadable
+from infra.runtime.alike import Alike
 from infra.runtime.frames import LogLines, frames_between
 from infra.runtime.projection import Projection
 from infra.tables import Change, DeadLetter, StoreUnavailable, TableStore, TableTransaction
@@ -93,7 +94,8 @@ class Projector:
         return least
 
     async def apply(self, frames: Sequence[Frame]) -> None:
-        """See `FrameApplier.apply`. Raises `StoreUnavailable` or `LogUnavailable`."""
+        """See `FrameApplier.apply`. Raises `StoreUnavailable` or `LogUnavailable`, and `FoldBroken`
+        where no patience helps."""
         wanted = {p for projection in self._projections for p in projection.partitions}
         ordered = sorted(
             (frame for frame in frames if frame.partition in wanted),
@@ -141,7 +143,9 @@ class Projector:
             events, letters = set_aside(projection, plan, transaction.parked[projection.name])
             await transaction.park(letters)
             await projection.prepare(events)
-            await write_apart(projection, events, transaction)
+            alike = Alike(projection.name)
+            await write_apart(projection, events, transaction, alike)
+            alike.finish()
             transaction.advance(projection.name, plan.positions)
 
     async def _catch_up(self, partitions: set[int], frames: Sequence[Frame]) -> None:
@@ -196,13 +200,16 @@ def set_aside(
 ) -> tuple[list[Recorded], list[DeadLetter]]:
     """The events to fold now, and those that cannot be: unreadable, or behind one that could not.
 
-    Adds to `parked` the keys of what cannot be read.
+    Adds to `parked` the keys of what cannot be read. Raises `FoldBroken`.
     """
     handles = projection.handles
     events = [recorded for recorded in plan.events if type(recorded.event) in handles]
     unreadable = [row for row in plan.unreadable if may_handle(projection, row)]
     if not parked and not unreadable:
         return events, []
+    alike = Alike(projection.name)
+    alike.succeeded(events)
+    alike.unreadable(unreadable)
     free: list[Recorded] = []
     letters: list[DeadLetter] = []
     mixed: list[Recorded | Unreadable] = [*events, *unreadable]
@@ -230,9 +237,15 @@ def fold(projection: Projection, events: Sequence[Recorded]) -> list[tuple[int, 
 
 
 async def write_apart(
-    projection: Projection, events: Sequence[Recorded], transaction: TableTransaction
+    projection: Projection,
+    events: Sequence[Recorded],
+    transaction: TableTransaction,
+    alike: Alike,
 ) -> None:
-    """Write what can be written, halving what fails until the failing events stand alone."""
+    """Write what can be written, halving what fails until the failing events stand alone.
+
+    Raises `FoldBroken`.
+    """
     parked = transaction.parked[projection.name]
     free = [recorded for recorded in events if ordering_key(recorded.event) not in parked]
     if len(free) < len(events):
@@ -242,13 +255,15 @@ async def write_apart(
         return
     error = await attempt(projection, free, transaction)
     if error is None:
+        alike.succeeded(free)
         return
     if len(free) > 1:
         middle = len(free) // 2
-        await write_apart(projection, free[:middle], transaction)
-        await write_apart(projection, free[middle:], transaction)
+        await write_apart(projection, free[:middle], transaction, alike)
+        await write_apart(projection, free[middle:], transaction, alike)
         return
     poison = free[0]
+    alike.failed(stored_tag(poison), ordering_key(poison.event), error)
     parked.add(ordering_key(poison.event))
     log.error(
         "projection.event_parked",
