@@ -98,7 +98,11 @@ class Connections:
             options=f"-c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC",
             **PARAMETERS,
         )
-        path = await set_search_path(connection)
+        try:
+            path = await set_search_path(connection)
+        except BaseException:
+            await connection.close()
+            raise
         if self._path not in ("", path):
             # What the others are connected to is not served any more; nobody has told us yet.
             await self.renew()
