@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -43,6 +44,7 @@ from infra.adapters.postgres_reads import PostgresReads
 from infra.composition.limits import FAILED_LOG_INS, LIMITS, limits_of, refuse_unknown
 from infra.composition.revocations import follow_revocations
 from infra.composition.settings import Settings
+from infra.composition.tracing import TracedLog, spans_for
 from infra.http import self_description
 from infra.http.authentication import Authenticator, Revocations, Tokens
 from infra.http.entrance import Entrance, Origins
@@ -50,6 +52,7 @@ from infra.http.metrics import RequestMetrics
 from infra.http.rate_limits import Failures, Limit, RateLimits
 from infra.http.self_description import About
 from infra.http.server import serve as serve_http
+from infra.http.traced import TracedEntrance
 from infra.measures import Histogram
 from infra.ports import (
     Clock,
@@ -62,6 +65,7 @@ from infra.ports import (
     StoredAnswer,
 )
 from infra.runtime.execute import Executor
+from infra.tracing import Spans
 
 ABOUT = About(
     "Plaza: commands",
@@ -95,6 +99,9 @@ class Resources:
     market: Market | None = None
     """None: nothing is sold."""
 
+    spans: Spans | None = None
+    """None: no traces are exported."""
+
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
@@ -112,7 +119,9 @@ def build(
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics = RequestMetrics(registry)
-    log = MeasuredLog(resources.log, registry)
+    spans = resources.spans
+    traced = resources.log if spans is None else TracedLog(resources.log, spans)
+    log = MeasuredLog(traced, registry)
     desk = Desk(
         executor=Executor(log, resources.keyring, DECIDERS, resources.clock),
         log=log,
@@ -141,7 +150,8 @@ def build(
         *(market_routes(desk, resources.market) if resources.market else ()),
     ]
     own = self_description.routes(ABOUT, others=routes, metrics_kept=metrics, ready=readiness(log))
-    return Entrance(
+    entrance = Entrance if spans is None else partial(TracedEntrance, spans=spans)
+    return entrance(
         [*routes, *own],
         metrics=metrics,
         log=structlog.get_logger("command_api"),
@@ -256,6 +266,7 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             revocations=revocations,
             clock=utc_now,
             market=await opened_market(settings, stack),
+            spans=spans_for(settings, "command-api", stack),
         )
 
 

@@ -23,6 +23,7 @@ from infra.codec import COMMERCE_PARTITIONS
 from infra.commerce_reads import WorkRow
 from infra.composition.settings import Settings
 from infra.composition.tasks import COMMERCE_PROCESSES
+from infra.composition.tracing import TracedLog, spans_for
 from infra.payments import Payments, PaymentSecrets
 from infra.ports import Frame, LogUnavailable, Parked, Progress, Settled
 from infra.runtime.embedded import EmbeddedRunner
@@ -184,7 +185,9 @@ async def opened(
             adyen = provider(settings)
             stack.callback(adyen.close)
             payments = adyen
-        buying = Buying(SingleWriter(source, keyring, DECIDERS, utc_now), payments, secrets, names)
+        spans = spans_for(settings, "commerce-worker", stack)
+        traced = source if spans is None else TracedLog(source, spans)
+        buying = Buying(SingleWriter(traced, keyring, DECIDERS, utc_now), payments, secrets, names)
         rows, known = await work.rows()
         if resume:
             buying.resume(rows)

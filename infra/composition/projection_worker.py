@@ -27,7 +27,9 @@ from infra.composition.metrics_server import serve_metrics
 from infra.composition.settings import Settings
 from infra.composition.tables_keeper import HOUR_SECONDS
 from infra.composition.tasks import Tasks, halves
+from infra.composition.tracing import TracedLog, spans_for
 from infra.keepers import AlreadyRebuilding
+from infra.runtime.applied_spans import AppliedSpans
 from infra.runtime.appliers import ApplierMetrics, Appliers
 from infra.runtime.checkout_outcomes import CheckoutOutcomes
 from infra.runtime.embedded import EmbeddedRunner
@@ -59,10 +61,13 @@ async def serve(
 ) -> None:
     """Run until cancelled: these projections and processes, or all there are."""
     await migrate(settings.postgres_url)
-    metrics = ApplierMetrics(REGISTRY)
-    if settings.metrics_port:
-        serve_metrics(settings.metrics_port, settings.bind_host, REGISTRY, metrics.history)
-    with rare_collections():
+    with contextlib.ExitStack() as stack:
+        spans = spans_for(settings, "worker", stack)
+        applied = None if spans is None else AppliedSpans(spans)
+        metrics = ApplierMetrics(REGISTRY, spans=applied)
+        if settings.metrics_port:
+            serve_metrics(settings.metrics_port, settings.bind_host, REGISTRY, metrics.history)
+        stack.enter_context(rare_collections())
         await follow(settings, projections, processes, metrics)
 
 
@@ -230,7 +235,9 @@ async def erasing(
     stack.push_async_callback(traces.close)
     progress = await PostgresProgress.open(url)
     stack.push_async_callback(progress.close)
-    executor = Executor(log, keyring, DECIDERS, lambda: datetime.now(UTC))
+    spans = spans_for(settings, "worker", stack)
+    traced = log if spans is None else TracedLog(log, spans)
+    executor = Executor(traced, keyring, DECIDERS, lambda: datetime.now(UTC))
     runner = ProcessRunner(erasure(executor.execute, keyring, traces), log, progress)
     stack.push_async_callback(runner.close)
     return runner

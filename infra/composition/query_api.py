@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -31,6 +32,7 @@ from infra.composition.revocations import follow_revocations
 from infra.composition.searching import search_reads
 from infra.composition.seen_positions import SeenPositions
 from infra.composition.settings import Settings
+from infra.composition.tracing import spans_for
 from infra.discovery import Demand, Discovery
 from infra.http import self_description
 from infra.http.authentication import Authenticator, Revocations, Tokens
@@ -40,6 +42,7 @@ from infra.http.entrance import Entrance, Origins
 from infra.http.metrics import RequestMetrics
 from infra.http.self_description import About
 from infra.http.server import serve as serve_http
+from infra.http.traced import TracedEntrance
 from infra.http.whole_pages import WholePages
 from infra.ports import Clock, Keyring
 from infra.reads import Changes, Reads, ReadsUnavailable
@@ -49,6 +52,7 @@ from infra.runtime.system_metrics import SystemMetrics
 from infra.search_reads import SearchReads
 from infra.system_state import SystemState
 from infra.timelines import TimelineReader, TimelinesUnavailable
+from infra.tracing import Spans
 from query_api import (
     cart,
     checkouts,
@@ -132,6 +136,9 @@ class Resources:
     """None: nothing is sold, or nobody knows what is in demand."""
     system: Callable[[], Awaitable[SystemState]] | None = None
     """None: nothing is measured of the log and of who follows it."""
+
+    spans: Spans | None = None
+    """None: no traces are exported."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,9 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
     own = self_description.routes(
         ABOUT, others=routes, metrics_kept=metrics, ready=readiness(live, reads)
     )
-    app = Entrance(
+    spans = resources.spans
+    entrance = Entrance if spans is None else partial(TracedEntrance, spans=spans)
+    app = entrance(
         [*routes, *own, seen.route()],
         metrics=metrics,
         log=structlog.get_logger("query_api"),
@@ -318,6 +327,7 @@ def search_routes(
         resources.clock,
         registry,
         seconds=resources.search_cache_seconds,
+        happened={} if market is None else {"products": market.reads.happened},
     )
     return [
         *search.routes(context, index, search_kinds.Products(index, market)),
@@ -424,4 +434,5 @@ async def opened(settings: Settings) -> AsyncIterator[Resources]:
             discovery=discovery,
             demand=demand,
             system=system.look,
+            spans=spans_for(settings, "query-api", stack),
         )

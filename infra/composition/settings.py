@@ -135,6 +135,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics_port: Annotated[
         PortOrNone, Meta(description="where a worker or relay serves /metrics")
     ] = 0
+    otlp_endpoint: Annotated[
+        HttpUrl,
+        Meta(description="collector that traces are sent to; unset: OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ] = ""
+    otlp_percent: Annotated[Percent, Meta(description="share of all requests that is traced")] = (
+        100.0
+    )
     retired_build_hours: Annotated[
         Hours, Meta(description="how long what was served before a switch can be switched back to")
     ] = 24
@@ -168,13 +175,17 @@ class SettingsInvalid(Exception):
 KNOWN_ELSEWHERE = ("PLAZA_REQUIRE_FULL", "PLAZA_FAULT_", "PLAZA_POSTGRES_PASSWORD")
 
 
+# OpenTelemetry's own name for it, which collectors set for whatever runs beside them.
+COMMON_NAMES = {"otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
+
+
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read and check all variables. Raises `SettingsInvalid` naming every bad one."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for field in msgspec.structs.fields(Settings):
         name = variable_name(field.name)
-        text = environ.get(name, "").strip()
+        text = given(environ, field.name)
         if not text:
             continue
         try:
@@ -191,6 +202,12 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
             f"{settings.query_api_port}, but must differ: they are two services"
         )
     return settings
+
+
+def given(environ: Mapping[str, str], field_name: str) -> str:
+    """What the environment says of a setting, under our name for it or the one everybody uses."""
+    own = environ.get(variable_name(field_name), "").strip()
+    return own or environ.get(COMMON_NAMES.get(field_name, ""), "").strip()
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
@@ -218,7 +235,7 @@ def describe(
         if field.name in own:
             source = "own server"
         else:
-            source = "environment" if environ.get(name, "").strip() else "default"
+            source = "environment" if given(environ, field.name) else "default"
             if extra.get("url"):
                 value = _without_password(value)
         if extra.get("secret") and value:

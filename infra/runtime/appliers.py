@@ -11,6 +11,7 @@ from domain.shared.message import tag_of
 from infra.measures import FRESHNESS_SECONDS, Counts, Gauges, Histogram, Labels
 from infra.ports import Frame
 from infra.runtime.applied_history import AppliedHistory
+from infra.runtime.applied_spans import AppliedSpans
 from infra.runtime.project import FrameApplier
 
 Seen = Callable[[Sequence[Frame]], None]
@@ -28,8 +29,15 @@ class PutsOff(Protocol):
 class ApplierMetrics:
     """How fresh what a worker keeps is, how much it applies, and when it applied what."""
 
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.time,
+        spans: AppliedSpans | None = None,
+    ) -> None:
+        """`spans` None: no traces are exported."""
         self._clock = clock
+        self._spans = spans
         self._positions: dict[Labels, float] = {}
         self._newest: dict[Labels, float] = {}
         self._waiting: dict[Labels, float] = {}
@@ -134,6 +142,8 @@ class ApplierMetrics:
         self._events.add(count, name)
         self._batch.times(name).observe(seconds)
         self.history.note(name, done, now)
+        if self._spans is not None:
+            self._spans.applied(name, done, now, seconds)
 
     def seen(self, frames: Sequence[Frame]) -> None:
         """Everything in this worker has been handed these frames."""
