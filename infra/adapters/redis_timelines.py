@@ -344,6 +344,11 @@ class RedisTimelines(_Client):
             words += (HEADER_BYTES + at, entry, grave)
         return int(await self._call(self._scripts.call("bury", (name,), *words)))
 
+    async def forget(self, member_ids: Collection[int]) -> None:
+        """Keep these members' timelines no longer: whoever pushes to one finds it gone."""
+        if member_ids:
+            await self._ask("UNLINK", *(self._timeline(member) for member in member_ids))
+
     async def share(self, parts: Iterable[Part]) -> None:
         jobs = [
             _strings(

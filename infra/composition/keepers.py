@@ -6,6 +6,7 @@ from infra.composition.projections_overview import overview_of_tables
 from infra.composition.search_keeper import SearchKeeper
 from infra.composition.settings import Settings
 from infra.composition.tables_keeper import TablesKeeper
+from infra.composition.timelines_keeper import TimelinesKeeper
 from infra.keepers import Keeper
 from projections import COMMERCE, SOCIAL
 from projections.search import SEARCH
@@ -15,6 +16,8 @@ def keepers(settings: Settings) -> dict[str, Keeper]:
     found: list[Keeper] = [
         TablesKeeper(settings, projection) for projection in (*SOCIAL, *COMMERCE)
     ]
+    if settings.redis_url:
+        found.append(TimelinesKeeper(settings))
     if settings.opensearch_url:
         found += [SearchKeeper(settings, projection) for projection in SEARCH.values()]
     return {keeper.name: keeper for keeper in found}

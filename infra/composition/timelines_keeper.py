@@ -1,0 +1,170 @@
+"""Home timelines in Redis, as operators see them: `infra.keepers.Keeper`, assembled."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from domain.shared.identifiers import id_number, id_text
+from infra.adapters.postgres_reads import PostgresReads
+from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
+from infra.composition.projections_overview import with_lag
+from infra.composition.settings import Settings
+from infra.composition.tasks import TIMELINES
+from infra.keepers import (
+    EXAMPLES_MAX,
+    CannotSwitch,
+    Different,
+    NoSuchKey,
+    NotServed,
+    Progress,
+    Rebuilt,
+    Verified,
+    Wishes,
+)
+from infra.reads import ReadsUnavailable
+from infra.runtime.timeline_check import TimelineCheck, Unlike
+from infra.tables import StoreUnavailable
+from infra.timelines import TimelinesUnavailable
+
+CONNECT_SECONDS = 5.0
+VERSION = 1
+SHOWN_MAX = 10
+"""So many entries of a timeline that differ are shown."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    store: RedisTimelines
+    reader: RedisTimelineReader
+    check: TimelineCheck
+
+
+class TimelinesKeeper:
+    """Timelines are made anew one by one: a page sees the old one, or pulls, or sees the new."""
+
+    name = TIMELINES
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def overview(self) -> Sequence[Mapping[str, Any]]:
+        try:
+            async with self._opened() as opened:
+                applied = await opened.reader.applied()
+        except (NotServed, TimelinesUnavailable):
+            return []
+        build = {
+            "name": self.name,
+            "build": 1,
+            "version": VERSION,
+            "status": "live",
+            "position": min(applied.values(), default=0),
+            "parked": 0,
+        }
+        async with await psycopg.AsyncConnection.connect(
+            self._settings.postgres_url, autocommit=True
+        ) as connection:
+            return [await with_lag(connection, build)]
+
+    async def verify(self, progress: Progress, *, repair: bool = False) -> Verified:
+        async with self._opened() as opened:
+            members = sorted(await opened.store.everybody())
+            position = min((await opened.reader.applied()).values(), default=0)
+            documents = repaired = 0
+            unlike: list[Unlike] = []
+            for count, member in enumerate(members):
+                found = await opened.check.check(member)
+                documents += found is not False
+                if isinstance(found, Unlike):
+                    unlike.append(found)
+                    if repair:
+                        repaired += 1
+                        await opened.check.rebuild(member)
+                progress("checking", count + 1, len(members))
+        return Verified(
+            name=self.name,
+            documents=documents,
+            different=len(unlike),
+            examples=[example(one) for one in unlike[:EXAMPLES_MAX]],
+            build=1,
+            version=VERSION,
+            position=position,
+            repaired=repaired,
+        )
+
+    async def rebuild(self, progress: Progress, wishes: Wishes) -> Rebuilt:
+        """One by one; `anew`: forget all of them, and have each built when it is read next."""
+        async with self._opened() as opened:
+            if wishes.anew:
+                kept = await opened.store.load()
+                applied = await opened.reader.applied()
+                await opened.store.adopt(kept.epoch if kept else "", applied)
+                return Rebuilt(name=self.name, build=1, switched=True)
+            members = sorted(await opened.store.everybody())
+            for count, member in enumerate(members):
+                if await opened.check.check(member) is not False:
+                    await opened.check.rebuild(member)
+                progress("rebuilding", count + 1, len(members))
+        return Rebuilt(name=self.name, build=1, switched=True)
+
+    async def rebuild_key(self, key: str, progress: Progress) -> int:
+        kind, _, text = key.partition(":")
+        try:
+            member = id_number(text)
+        except ValueError:
+            raise NoSuchKey(f"{text!r} is no id") from None
+        if kind != "member":
+            raise NoSuchKey(f"{self.name} are kept under member:… only")
+        async with self._opened() as opened:
+            done = await opened.check.rebuild(member)
+        progress("rebuilding", 1, 1)
+        return int(done)
+
+    async def switch(self, build: int | None, progress: Progress) -> int:  # noqa: ARG002
+        raise CannotSwitch(f"{self.name} have one build, of which each is made anew by itself")
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Opened]:
+        settings = self._settings
+        if not settings.redis_url:
+            raise NotServed("no Redis is set, and so no timelines are kept")
+        async with contextlib.AsyncExitStack() as stack:
+            reads = PostgresReads(settings.postgres_url, connections_max=2)
+            stack.push_async_callback(reads.close)
+            store = RedisTimelines(settings.redis_url)
+            stack.push_async_callback(store.close)
+            await store.open()
+            reader = RedisTimelineReader(settings.redis_url)
+            stack.push_async_callback(reader.close)
+            await reader.open()
+            for one in (store, reader):
+                if not await one.wait_until_reachable(CONNECT_SECONDS):
+                    raise TimelinesUnavailable("Redis cannot be reached")
+            if await store.load() is None:
+                raise NotServed("no timelines are kept yet")
+            try:
+                yield Opened(store, reader, TimelineCheck(reader, store, reads))
+            except ReadsUnavailable as error:
+                raise StoreUnavailable(str(error)) from error
+
+
+def example(unlike: Unlike) -> Different:
+    """The entries that only one of both has."""
+    member = {"member": id_text(unlike.member_id), "position": unlike.position}
+    kept, pulled = set(unlike.kept), set(unlike.pulled)
+    return Different(
+        place="timeline",
+        computed={
+            **member,
+            "entries": len(unlike.pulled),
+            "only here": sorted(pulled - kept, reverse=True)[:SHOWN_MAX],
+        },
+        served={
+            **member,
+            "entries": len(unlike.kept),
+            "only here": sorted(kept - pulled, reverse=True)[:SHOWN_MAX],
+        },
+    )
