@@ -150,6 +150,8 @@ class Items:
         self._showing: dict[str, set[int]] = {}
         self._loads: set[_Load] = set()
         self._keeping = False
+        self.loads = 0
+        """How often a page needed what was not in memory."""
 
     # What the changes tell.
 
@@ -225,6 +227,7 @@ class Items:
     ) -> dict[int, Item]:
         """Fetch posts by position and reposts by entry position, in one round trip; answers what
         there is of them, which serves the page that asked even where it is not kept."""
+        self.loads += 1
         return await self._fetch(positions=positions, entries=entries)
 
     async def by_id(self, post_ids: Sequence[int]) -> dict[int, Item]:

@@ -131,6 +131,8 @@ class Viewers:
         self.kept: Generations[str, Viewer] = Generations(viewers_max)
         self._loads: set[_Load] = set()
         self._keeping = False
+        self.loads = 0
+        """How often a reader was not in memory."""
 
     def begin(self) -> None:
         self._keeping = True
@@ -170,6 +172,7 @@ class Viewers:
         viewer.known.update(unknown)
 
     async def _load(self, member_id: str) -> Viewer:
+        self.loads += 1
         load = _Load(id_number(member_id))
         self._loads.add(load)
         try:

@@ -68,6 +68,7 @@ from query_api import (
     users,
 )
 from query_api.board import Board, Categories
+from query_api.cache_metrics import measure_caches
 from query_api.context import Context
 from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
@@ -211,6 +212,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         stages=Stages(registry),
         products=cards,
     )
+    measure_caches(registry, context.stages, items, viewers)
     skeletons = Skeletons(reads, resources.timelines, applied, live.newest_position, context.stages)
     discovery, recommendations, board = resources.discovery, None, None
     if discovery is not None:

@@ -1,0 +1,44 @@
+"""How often caches had what a feed page needed (K3): counted by the page, not by the item.
+
+Every feed page looks for its reader's timeline, for the reader, and for the items it shows. It has
+hit a cache if it found all of that there. What is counted here is counted anyway, or where
+something has to be fetched, so that a page which finds everything pays nothing for it.
+"""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry
+
+from infra.measures import Gauges, Labels
+from query_api.items import Items
+from query_api.stages import Stages
+from query_api.viewers import Viewers
+
+KEPT, OTHERS = "pushed", ("pulled", "degraded")
+
+
+def measure_caches(
+    registry: CollectorRegistry, stages: Stages, items: Items, viewers: Viewers
+) -> None:
+    def look() -> Mapping[Labels, float]:
+        kept = stages.pages[KEPT]
+        pages = kept + sum(stages.pages[source] for source in OTHERS)
+        misses = {
+            "timelines": pages - kept,
+            "items": min(items.loads, pages),
+            "viewers": min(viewers.loads, pages),
+        }
+        return {
+            (cache, result): count
+            for cache, missed in misses.items()
+            for result, count in (("hit", pages - missed), ("miss", missed))
+        }
+
+    Gauges(
+        "plaza_cache_requests_total",
+        "Feed pages by whether they found all that they needed of a kind in its cache",
+        ["cache", "result"],
+        registry,
+        look,
+        counter=True,
+    )
