@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.http.bodies import ClientGone
 from infra.http.correlation import SCOPE_KEY, request_id_of
+from infra.http.exchange import WHOLE, Exchange, Whole
 from infra.http.metrics import RequestMetrics
 from infra.http.problems import MEDIA_TYPE, Problem, problem_of
 from infra.http.whole_pages import WholePages
@@ -53,14 +54,6 @@ class Origins:
             return False
 
 
-class Exchange(Protocol):
-    """A request that is answered without a task; see `infra.http.server`."""
-
-    def answer(self, status: int, headers: bytes, body: bytes) -> None: ...
-
-    def leave(self) -> None: ...
-
-
 class Begun:
     """A request that an endpoint has begun to answer without a task."""
 
@@ -88,17 +81,65 @@ class Begun:
 
 
 class Beginner(Protocol):
-    """An endpoint that answers most requests without a task: it begins, and goes on when told.
-
-    A task for each request, and the messages between it and the server, cost more than what the
-    busiest endpoints have to do.
-    """
+    """An endpoint that answers most requests without a task: it begins, and goes on when told."""
 
     def begin(self, begun: Begun) -> bool:
         """Begin to answer; False, or any refusal raised, leaves it to the ordinary way."""
         ...
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, /) -> None: ...
+
+
+class Sender:
+    """Sends an answer with our headers; one of a known length in one piece, where the server can.
+
+    `started`: something of it has been sent. `status` is 0 until it is known.
+    """
+
+    __slots__ = ("_extra", "_held", "_send", "_whole", "started", "status")
+
+    def __init__(self, scope: Scope, send: Send, extra: Headers) -> None:
+        self._send = send
+        self._extra = extra
+        self._held: Message | None = None
+        extensions = scope.get("extensions")
+        self._whole: Whole | None = None
+        if extensions is not None and scope["method"] != "HEAD":
+            self._whole = extensions.get(WHOLE)
+        self.started = False
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"] = [*message.get("headers", ()), *self._extra]
+            # What has no length is a stream, whose head its reader waits for.
+            if self._whole is not None and (self.status == 204 or has_length(headers)):
+                self._held = message
+                return
+        held = self._held
+        if held is not None:
+            self._held = None
+            if self._whole is not None and not message.get("more_body"):
+                body = message.get("body", b"")
+                if self._whole(held["status"], header_lines(held["headers"]), body):
+                    self.started = True
+                    return
+            await self._send(held)
+        self.started = True
+        await self._send(message)
+
+
+def has_length(headers: Headers) -> bool:
+    return any(name == b"content-length" for name, _ in headers)
+
+
+def header_lines(headers: Headers) -> bytes:
+    """Headers as they are sent. Raises `ValueError` for one that would end its line early."""
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if not lines.count(b"\n") == lines.count(b"\r") == len(headers):
+        raise ValueError("a header holds the end of a line")
+    return lines
 
 
 class Entrance:
@@ -163,15 +204,8 @@ class Entrance:
         extra: Headers = [(b"x-request-id", request_id.encode())]
         if b"origin" in headers:
             extra += self._cross_origin(headers[b"origin"])
-        status = 0
-
-        async def sender(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *extra]
-            await send(message)
-
+        answer = Sender(scope, send, extra)
+        sender = answer.send
         problem = None
         try:
             chosen = self._choose(scope)
@@ -184,10 +218,10 @@ class Entrance:
         except Exception as error:
             # Whatever it was: the caller is answered, and we have the trace.
             problem = self._problem(scope, error)
-            if status:
+            if answer.started:
                 raise
             await send_problem(problem, sender)
-        self.account(scope, status, problem, time.perf_counter() - started)
+        self.account(scope, answer.status, problem, time.perf_counter() - started)
 
     def _choose(self, scope: Scope) -> ASGIApp:
         hot = self._hot.get((scope["method"], scope["path"]))

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from infra.http.exchange import WHOLE, Exchange
 from infra.http.problems import MEDIA_TYPE, Problem
 
 IDLE_SECONDS = 30
@@ -29,14 +30,14 @@ DRAIN_SECONDS = 15
 BACKLOG = 2048
 HEAD_BYTES_MAX = 64 * 1024
 
-Begin = Callable[[Scope, "Exchange"], bool]
+Begin = Callable[[Scope, Exchange], bool]
 
 NOT_HTTP = Problem(400, "malformed-request", "The request is not HTTP")
 HEAD_TOO_LARGE = Problem(431, "headers-too-large", "The headers of the request are too large")
 
 
-class Exchange:
-    """One request, for whoever answers it without a task: in one write, or not at all."""
+class OpenRequest:
+    """One request that is not answered yet; see `infra.http.exchange`."""
 
     __slots__ = ("_app", "_cycle", "_protocol")
 
@@ -47,21 +48,24 @@ class Exchange:
         self._cycle = cycle
         self._app = app
 
-    def answer(self, status: int, headers: bytes, body: bytes) -> None:
-        """Answer with these headers, whose lines all end, and a body of the length they name."""
+    def whole(self, status: int, headers: bytes, body: bytes) -> bool:
         cycle, protocol = self._cycle, self._protocol
         if cycle.disconnected:
-            return
+            return True
+        # uvicorn's messages wait for a client that does not read, and know how connections end.
         if protocol.flow.write_paused or not cycle.keep_alive:
-            # A task can wait for a client that does not read, and knows how a connection ends.
-            self.leave()
-            return
+            return False
         cycle.response_started = cycle.response_complete = True
         cycle.transport.write(b"%b%b\r\n%b" % (protocol.head(status), headers, body))
+        cycle.message_event.set()
         protocol.on_response_complete()
+        return True
+
+    def answer(self, status: int, headers: bytes, body: bytes) -> None:
+        if not self.whole(status, headers, body):
+            self.leave()
 
     def leave(self) -> None:
-        """Have the application answer after all."""
         self._protocol.start_task(self._cycle, self._app)
 
 
@@ -69,8 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose request does not arrive in time, or whose headers do not end.
 
     An application may have a method `begin(scope, exchange)`, which is called before a task is
-    made for a request: where it answers True it will answer the request by its exchange. Most of
-    what a short request costs is the task, and the messages between it and the server.
+    made for a request: where it answers True it will answer the request by its exchange.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -125,12 +128,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        begin = self._begin
-        if begin is not None and cycle.keep_alive:
-            exchange = Exchange(self, cycle, app)
-            if begin(cast(Scope, cycle.scope), exchange):
-                return
-        super()._start_asgi_task(cycle, app)
+        exchange = OpenRequest(self, cycle, app)
+        scope = cast(Scope, cycle.scope)
+        scope["extensions"] = {WHOLE: exchange.whole}
+        if self._begin is None or not cycle.keep_alive or not self._begin(scope, exchange):
+            super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         del msg  # It says the same of every request.

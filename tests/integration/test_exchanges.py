@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from infra.http.server import Exchange, serve
+from infra.http.exchange import Exchange
+from infra.http.server import serve
 
 HEADERS = b"content-type: text/plain\r\ncontent-length: %d\r\n"
 
