@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ BEHIND_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 T = TypeVar("T")
+Happened = Callable[[int, int], Awaitable[bool]]
 log = structlog.get_logger(__name__)
 
 
@@ -33,21 +34,26 @@ def no_search(error: SearchUnanswered) -> Problem:
 class SearchIndex(Collector):
     """`newest` answers the newest position that the read tables have heard of.
 
-    `seconds` is how long an answer is kept, 0 for not at all.
+    `seconds` is how long an answer is kept, 0 for not at all. `happened` tells, for an index that
+    hears of a part of the log alone, whether anything of that came after one position and up to
+    another.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         reads: SearchReads,
         newest: Callable[[], Awaitable[int]],
         clock: Clock,
         registry: CollectorRegistry,
+        *,
         seconds: float,
+        happened: Mapping[Kind, Happened],
     ) -> None:
         self.reads = reads
         self._newest = newest
         self._clock = clock
         self._answers = Flights(seconds, ANSWERS_MAX)
+        self._happened = happened
         self._states: dict[Kind, _Watched] = {}
         self._reached: dict[Kind, int] = {}
         registry.register(self)
@@ -74,16 +80,24 @@ class SearchIndex(Collector):
         try:
             async with asyncio.timeout(seconds):
                 # The index is a server's: there is nothing to wait for but to ask it again.
-                while (state := await self.reads.state(kind)).position < position:  # noqa: ASYNC110
+                while not await self._is_at(  # noqa: ASYNC110
+                    kind, await self.reads.state(kind), position
+                ):
                     await asyncio.sleep(POLL_SECONDS)
                 await self.reads.refresh(kind)
         except TimeoutError:
             raise behind() from None
         except SearchUnanswered as error:
             raise no_search(error) from error
-        self._reached[kind] = state.position
+        self._reached[kind] = position
         # What was answered before does not have it.
         self._answers.forget_all()
+
+    async def _is_at(self, kind: Kind, state: IndexState, position: int) -> bool:
+        if state.position >= position:
+            return True
+        happened = self._happened.get(kind)
+        return happened is not None and not await happened(state.position, position)
 
     async def degraded(self, kind: Kind) -> bool:
         """Whether something that readers could expect to find cannot be found yet.
@@ -103,7 +117,8 @@ class SearchIndex(Collector):
             state = await self.reads.state(kind)
             # An index that was emptied has to be filled again first.
             self._reached[kind] = min(state.position, self._reached.get(kind, 0))
-            watched.learn(state, await self._newest(), time.monotonic())
+            is_there = await self._is_at(kind, state, watched.wanted)
+            watched.learn(state, await self._newest(), time.monotonic(), is_there=is_there)
         except Exception as error:
             # Whoever searches finds out by themselves; this only says how far the index is.
             log.info("search.state_unknown", kind=kind, error=repr(error))
@@ -136,10 +151,11 @@ class _Watched:
         self.degraded = False
         self.look_at = 0.0
         self.looking: asyncio.Task[None] | None = None
-        self._wanted = 0
+        self.wanted = 0
         self._until = float("inf")
 
-    def learn(self, state: IndexState, newest: int, now: float) -> None:
-        if state.position >= self._wanted:
-            self._wanted, self._until = newest, now + BEHIND_SECONDS
+    def learn(self, state: IndexState, newest: int, now: float, *, is_there: bool) -> None:
+        """`is_there`: everything up to what was wanted is."""
+        if is_there:
+            self.wanted, self._until = newest, now + BEHIND_SECONDS
         self.degraded = not state.complete or now > self._until

@@ -6,7 +6,7 @@ the search server.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from domain.shared.identifiers import id_text
 from domain.shared.text import case_folded, words
+from infra.discovery import TagCount, TagReads
 from infra.http.bodies import ClientGone
 from infra.http.consistency import required_position
 from infra.http.openapi import Operation, Parameter, described
@@ -44,30 +45,6 @@ T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
 
 
-class TagUses(NamedTuple):
-    tag: str
-    uses: int
-
-
-class Tags(Protocol):
-    """Which hashtags are used."""
-
-    async def beginning_with(self, prefix: str, limit: int) -> Sequence[TagUses]:
-        """Most used lately first; `prefix` is case-folded and comes without the sign."""
-        ...
-
-
-class NoTags:
-    async def beginning_with(self, prefix: str, limit: int) -> Sequence[TagUses]:
-        del prefix, limit
-        return ()
-
-
-class HashtagCount(Struct, frozen=True):
-    tag: str
-    count: int
-
-
 class ProductTitle(Struct, frozen=True, rename="camel"):
     product_id: str
     title: str
@@ -77,7 +54,7 @@ class Completions(Struct, frozen=True, kw_only=True):
     """Accounts that the reader follows come first, then those with most followers."""
 
     accounts: list[Profile]
-    hashtags: list[HashtagCount]
+    hashtags: list[TagCount]
     products: list[ProductTitle]
     degraded: bool | UnsetType = UNSET
 
@@ -106,10 +83,10 @@ def typed(text: str) -> Typed:
 
 
 class Typeahead:
-    """`market` is None where nothing is sold."""
+    """`market` is None where nothing is sold, `tags` where nobody knows which are used."""
 
     def __init__(
-        self, context: Context, index: SearchIndex, market: Market | None, tags: Tags
+        self, context: Context, index: SearchIndex, market: Market | None, tags: TagReads | None
     ) -> None:
         self._context = context
         self._index = index
@@ -117,15 +94,15 @@ class Typeahead:
         self._tags = tags
         self._followees = Flights(FOLLOWEES_SECONDS, FOLLOWEES_KEPT_MAX)
 
-    async def completions(self, what: Typed, viewer: Viewer) -> Completions:
+    async def completions(self, what: Typed, viewer: Viewer, position: int) -> Completions:
         accounts, hashtags, products = await asyncio.gather(
-            self._accounts(what, viewer), self._hashtags(what), self._products(what)
+            self._accounts(what, viewer), self._hashtags(what, position), self._products(what)
         )
         return Completions(
             accounts=accounts,
             hashtags=hashtags,
             products=products,
-            degraded=await self._index.degraded("users") or UNSET,
+            degraded=(what.sign != "#" and await self._index.degraded("users")) or UNSET,
         )
 
     async def _accounts(self, what: Typed, viewer: Viewer) -> list[Profile]:
@@ -161,11 +138,10 @@ class Typeahead:
             lambda: self._index.reads.members_named(what.prefixes, ACCOUNTS_MAX, among),
         )
 
-    async def _hashtags(self, what: Typed) -> list[HashtagCount]:
-        if what.sign == "@" or not what.tag:
+    async def _hashtags(self, what: Typed, position: int) -> list[TagCount]:
+        if what.sign == "@" or not what.tag or self._tags is None:
             return []
-        found = await self._tags.beginning_with(what.tag, TAGS_MAX)
-        return [HashtagCount(*one) for one in found]
+        return list(await self._tags.prefix(what.tag, TAGS_MAX, position))
 
     async def _products(self, what: Typed) -> list[ProductTitle]:
         if what.sign or self._market is None:
@@ -203,9 +179,9 @@ async def hung_up(request: Request) -> None:
 
 
 def routes(
-    context: Context, index: SearchIndex, market: Market | None, tags: Tags | None = None
+    context: Context, index: SearchIndex, market: Market | None, tags: TagReads | None
 ) -> list[Route]:
-    completing = Typeahead(context, index, market, tags or NoTags())
+    completing = Typeahead(context, index, market, tags)
 
     @described(
         Operation(
@@ -229,8 +205,10 @@ def routes(
     async def typeahead(request: Request) -> Response:
         what = typed(request.query_params.get("q", ""))
         viewer = await context.reader(request.scope["headers"])
-        await index.reach("users", required_position(request.scope["headers"]))
-        completions = await unless_gone(request, completing.completions(what, viewer))
+        position = required_position(request.scope["headers"])
+        if what.sign != "#":
+            await index.reach("users", position)
+        completions = await unless_gone(request, completing.completions(what, viewer, position))
         return Response(encode(completions), media_type="application/json")
 
     return [Route("/api/typeahead", typeahead)]

@@ -9,6 +9,7 @@ from domain.commerce.product.events import ProductListed
 from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock.events import StockReceived
 from domain.shared.money import Money
+from infra.adapters.postgres_discovery import PostgresDiscovery
 from infra.adapters.search_guard import Limits
 from infra.composition.searching import search_reads
 from infra.composition.settings import Settings
@@ -131,7 +132,8 @@ async def finding(
         settings = Settings(postgres_url=postgres_url, opensearch_url=asked_through or search_url)
         reads = search_reads(settings, limits)
         stack.push_async_callback(reads.close)
-        asking = await stack.enter_async_context(
-            Asking.open(world.square, search=reads, search_cache_seconds=cache_seconds)
-        )
+        discovery = PostgresDiscovery(postgres_url)
+        stack.push_async_callback(discovery.close)
+        more = {"discovery": discovery, "search": reads, "search_cache_seconds": cache_seconds}
+        asking = await stack.enter_async_context(Asking.open(world.square, **more))
         yield Finding(world, asking)

@@ -236,7 +236,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         routes += market_routes(market, product)
         hot_below["GET", products.PATH] = (product, "product_id")
         lives.append(market_live)
-    routes += search_routes(resources, context, market, registry)
+    routes += search_routes(resources, context, market, registry, board)
     firehose = None
     if resources.log is not None:
         firehose = Firehose(resources.log)
@@ -319,7 +319,11 @@ def market_routes(market: Market, product: products.ProductEndpoint) -> list[Rou
 
 
 def search_routes(
-    resources: Resources, context: Context, market: Market | None, registry: CollectorRegistry
+    resources: Resources,
+    context: Context,
+    market: Market | None,
+    registry: CollectorRegistry,
+    board: Board | None,
 ) -> list[Route]:
     if resources.search is None:
         return []
@@ -333,7 +337,7 @@ def search_routes(
     )
     return [
         *search.routes(context, index, search_kinds.Products(index, market)),
-        *typeahead.routes(context, index, market),
+        *typeahead.routes(context, index, market, board),
     ]
 
 

@@ -1,6 +1,7 @@
 """What people find, and what they do not: over real indices and read tables."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -129,9 +130,16 @@ async def test_typing_completes_names(world: Finding) -> None:
     await square.follow(bob, anna)
     shop = await world.shop()
     await world.product(shop, "Anvil")
+    square.now = datetime.now(UTC) - timedelta(hours=1)
+    for member in (ann, bob):
+        await square.post(member, "#Anchovy")
+    await square.post(ann, "#Angel")
     await world.settled()
     answer = await world.asking.get("/api/typeahead", bob, q="AN")
     assert [one["username"] for one in answer["accounts"]][:2] == ["andy", "anna"]
     assert [one["title"] for one in answer["products"]] == ["Anvil"]
+    assert answer["hashtags"] == [{"tag": "anchovy", "count": 2}, {"tag": "angel", "count": 1}]
+    tags = await world.asking.get("/api/typeahead", q="#ANG")
+    assert tags == {"accounts": [], "hashtags": [{"tag": "angel", "count": 1}], "products": []}
     only = await world.asking.get("/api/typeahead", q="@le")
     assert [one["username"] for one in only["accounts"]] == ["ann_lee"]
