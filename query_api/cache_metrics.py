@@ -5,6 +5,7 @@ hit a cache if it found all of that there. What is counted here is counted anywa
 something has to be fetched, so that a page which finds everything pays nothing for it.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
@@ -20,6 +21,8 @@ KEPT, OTHERS = "pushed", ("pulled", "degraded")
 def measure_caches(
     registry: CollectorRegistry, stages: Stages, items: Items, viewers: Viewers
 ) -> None:
+    counts: Counter[Labels] = Counter()
+
     def look() -> Mapping[Labels, float]:
         kept = stages.pages[KEPT]
         pages = kept + sum(stages.pages[source] for source in OTHERS)
@@ -28,11 +31,11 @@ def measure_caches(
             "items": min(items.loads, pages),
             "viewers": min(viewers.loads, pages),
         }
-        return {
-            (cache, result): count
-            for cache, missed in misses.items()
-            for result, count in (("hit", pages - missed), ("miss", missed))
-        }
+        for cache, missed in misses.items():
+            # Other pages look for readers, too: what they miss must not take a hit back.
+            counts[cache, "hit"] = max(counts[cache, "hit"], pages - missed)
+            counts[cache, "miss"] = missed
+        return counts
 
     Gauges(
         "plaza_cache_requests_total",

@@ -227,7 +227,6 @@ class Items:
     ) -> dict[int, Item]:
         """Fetch posts by position and reposts by entry position, in one round trip; answers what
         there is of them, which serves the page that asked even where it is not kept."""
-        self.loads += 1
         return await self._fetch(positions=positions, entries=entries)
 
     async def by_id(self, post_ids: Sequence[int]) -> dict[int, Item]:

@@ -164,6 +164,7 @@ class Known:
 
     async def load(self, selection: Selection) -> set[int]:
         """Fetch what a selection lacks, in one round trip; answers the entries not there."""
+        self._items.loads += 1
         loaded = await self._items.load(selection.missing_posts, selection.missing_reposts)
         self._loaded |= loaded
         self.get = self._get
