@@ -2,7 +2,7 @@
 
 import contextlib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, cast, get_args
@@ -177,6 +177,13 @@ _personal_fields: dict[type, tuple[str, ...]] = {}
 def person_of(event: Any) -> str | None:
     """Whose key seals this event, if it holds anything personal."""
     return getattr(event, event.about) if personal_fields(type(event)) else None
+
+
+def people_of(events: Sequence[Any]) -> set[str]:
+    """Whose keys seal these events, as `person_of` says of each."""
+    kinds: set[Any] = set(map(type, events))
+    about = {kind: kind.about if personal_fields(kind) else "" for kind in kinds}
+    return {getattr(event, name) for event in events if (name := about[type(event)])}
 
 
 def seal_event(event: Any, keyring: Keyring) -> Any:

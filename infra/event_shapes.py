@@ -5,7 +5,7 @@ converter is made once a class, which knows the fields that need any work.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,8 @@ from msgspec import Struct, inspect
 
 from domain.shared.personal import Personal
 from infra.ports import Keyring
+
+OFFSET_LETTERS = len("+00:00")
 
 Open = Callable[[str, Personal], str | None]
 """What is shown of a person's personal text."""
@@ -39,7 +41,9 @@ def data_of(value: Any) -> Any:
 
 
 def timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:-OFFSET_LETTERS] + "Z"
 
 
 def camel(name: str) -> str:
@@ -93,13 +97,25 @@ class EventShapes:
         return encode_json(self.shaped(event))
 
     def _event_shape(self, kind: type) -> Callable[[Any], Struct]:
-        convert = self._struct(kind)
+        shape, conversions = self._shape(kind)
+        values_of = msgspec.structs.astuple
+        if not conversions:
+            # Most events hold nothing but ids.
+            return lambda event: shape(*values_of(event))
         about = str(getattr(kind, "about", ""))
-        if not about:
-            return lambda event: convert(event, "")
-        return lambda event: convert(event, getattr(event, about))
 
-    def _struct(self, kind: type) -> Convert:
+        def shaped(event: Any) -> Struct:
+            values = list(values_of(event))
+            person = getattr(event, about) if about else ""
+            for place, convert in conversions:
+                if values[place] is not None:
+                    values[place] = convert(values[place], person)
+            return shape(*values)
+
+        return shaped
+
+    def _shape(self, kind: type) -> tuple[Callable[..., Struct], Sequence[tuple[int, Convert]]]:
+        """A struct with the fields of a class, and what has to be converted, by its place."""
         info = inspect.type_info(kind)
         assert isinstance(info, inspect.StructType)
         names = [field.name for field in info.fields]
@@ -112,6 +128,10 @@ class EventShapes:
             for place, field in enumerate(info.fields)
             if (convert := self._converter(field.type)) is not None
         ]
+        return shape, conversions
+
+    def _struct(self, kind: type) -> Convert:
+        shape, conversions = self._shape(kind)
         values_of = msgspec.structs.astuple
 
         def convert_struct(value: Any, person: str) -> Struct:

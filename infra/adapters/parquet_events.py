@@ -8,12 +8,13 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from msgspec import Struct, inspect
 from pyarrow import parquet
@@ -40,6 +41,8 @@ ENVELOPE = (
     pa.field("correlationId", pa.string()),
     pa.field("causationId", pa.string()),
 )
+ENVELOPE_NAMES = frozenset(one.name for one in ENVELOPE)
+POSITION = ENVELOPE[0].name
 EVENTS = pa.schema([*ENVELOPE, pa.field("data", pa.string())])
 
 
@@ -70,32 +73,27 @@ class Segment(Struct, frozen=True, kw_only=True, rename="camel"):
 
 @dataclass
 class Part:
-    """One file that is being written: its rows until the next row group, and counts so far."""
+    """One file that is being written: what of it is written so far."""
 
     place: Path
     schema: Any
-    waiting: list[Any] = field(default_factory=list)
     rows: int = 0
     first: int = 0
     last: int = 0
     _writer: Any = None
 
-    def add(self, position: int, row: Any) -> None:
-        self.waiting.append(row)
-        self.rows += 1
-        self.last = position
-        if self.rows == 1:
-            self.first = position
-
-    def flush(self, table: Any) -> None:
-        """Write what waits as one row group."""
+    def write(self, table: Any) -> None:
+        """Write rows, which are in the order of positions, as one row group."""
         if self._writer is None:
             self.place.parent.mkdir(parents=True, exist_ok=True)
+            # Little else repeats often enough for a dictionary to be worth its making.
             self._writer = parquet.ParquetWriter(
-                self.place, self.schema, compression="zstd", version="2.6"
+                self.place, self.schema, compression="zstd", version="2.6", use_dictionary=["type"]
             )
-        self._writer.write_table(table, row_group_size=max(len(table), 1))
-        self.waiting = []
+            self.first = table[POSITION][0].as_py()
+        self._writer.write_table(table, row_group_size=len(table))
+        self.rows += len(table)
+        self.last = table[POSITION][-1].as_py()
 
     def finish(self, target: Path, folder: Path, **more: str) -> ExportedFile:
         """Close the file, make sure that it is on the disk, and move it in place."""
@@ -116,7 +114,10 @@ class Part:
 
 
 class SegmentWriter:
-    """Takes events in order; answers each segment when its files are in place."""
+    """Takes events in order; answers each segment when its files are in place.
+
+    What waits for the next row group is kept as it came, and made into columns all at once.
+    """
 
     def __init__(self, folder: Path, personal: Open, *, typed: bool) -> None:
         self._folder = folder
@@ -131,74 +132,102 @@ class SegmentWriter:
         shutil.rmtree(self._unfinished, ignore_errors=True)
         self._part = Part(self._unfinished / "events.parquet", EVENTS)
         self._parts: dict[tuple[type, str], Part] = {}
+        self._waiting: list[Recorded | Unreadable] = []
+        self._texts: list[bytes | None] = []
         self._bytes = 0
         self._unreadable = 0
 
     def add(self, rows: Iterable[Recorded | Unreadable]) -> Sequence[Segment]:
         """Write rows; answers the segments that they have filled."""
         finished = []
+        text_of = self._shapes.text
+        waiting, texts = self._waiting, self._texts
         for row in rows:
-            if isinstance(row, Unreadable):
+            waiting.append(row)
+            if type(row) is Unreadable:
                 self._unreadable += 1
-                self._part.add(row.position, unreadable_row(row))
+                texts.append(None)
             else:
-                self._add_event(row)
-            if len(self._part.waiting) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
+                text = text_of(row.event)  # type: ignore[union-attr]
+                texts.append(text)
+                self._bytes += len(text)
+            whole = self._part.rows + len(waiting) >= FILE_ROWS
+            if whole or len(waiting) >= GROUP_ROWS or self._bytes >= GROUP_BYTES:
                 self._flush()
-            if self._part.rows >= FILE_ROWS:
-                finished.append(self._finish())
+                if whole:
+                    finished.append(self._finish())
+                waiting, texts = self._waiting, self._texts
         return finished
 
     def end(self) -> Sequence[Segment]:
         """Finish the segment that is begun, if any."""
+        self._flush()
         segments = [self._finish()] if self._part.rows else []
         shutil.rmtree(self._unfinished, ignore_errors=True)
         return segments
 
-    def _add_event(self, one: Recorded) -> None:
-        event = one.event
-        kind = type(event)
-        text = self._shapes.text(event)
-        self._bytes += len(text)
-        envelope = (
-            one.position,
-            one.stream,
-            one.version,
-            self._tags.get(kind) or self._tags.setdefault(kind, tag_of(kind)),
-            one.recorded_at,
-            one.correlation_id or None,
-            one.causation_id or None,
-        )
-        self._part.add(one.position, (*envelope, text))
-        if self._typed:
-            data = msgspec.to_builtins(self._typed_shapes.shaped(event), builtin_types=(datetime,))
-            place = (kind, one.recorded_at.astimezone(UTC).date().isoformat())
-            self._typed_part(place).add(one.position, (envelope, data))
-
-    def _typed_part(self, place: tuple[type, str]) -> Part:
-        part = self._parts.get(place)
-        if part is None:
-            kind, day = place
-            file = self._unfinished / tag_of(kind) / f"{day}.parquet"
-            part = self._parts[place] = Part(file, typed_schema(kind))
-        return part
-
     def _flush(self) -> None:
-        part = self._part
-        if part.waiting:
-            columns = zip(*part.waiting, strict=True)
-            arrays = [
-                pa.array(column, one.type) for column, one in zip(columns, EVENTS, strict=True)
+        """Write what waits as one row group of every file that it goes into."""
+        rows, texts = self._waiting, self._texts
+        if rows:
+            self._part.write(
+                pa.Table.from_arrays([*self._envelope(rows), texts_array(texts)], schema=EVENTS)
+            )
+            if self._typed:
+                self._flush_typed(rows)
+        self._waiting, self._texts, self._bytes = [], [], 0
+
+    def _envelope(self, rows: Sequence[Recorded | Unreadable]) -> list[Any]:
+        """The columns of `ENVELOPE`. Of a row that cannot be read, only its place is known."""
+        columns = (
+            [row.position for row in rows],
+            [row.stream for row in rows],
+            [row.version for row in rows],
+            list(map(self._tag, rows)),
+            *self._circumstances(rows),
+        )
+        return [pa.array(column, one.type) for column, one in zip(columns, ENVELOPE, strict=True)]
+
+    def _circumstances(self, rows: Sequence[Any]) -> Iterable[list[Any]]:
+        """When each was recorded, in which request, and why."""
+        try:
+            yield [row.recorded_at for row in rows]
+            yield [row.correlation_id or None for row in rows]
+            yield [row.causation_id or None for row in rows]
+        except AttributeError:
+            # There is a row among them that cannot be read.
+            for name in ("recorded_at", "correlation_id", "causation_id"):
+                yield [getattr(row, name, None) or None for row in rows]
+
+    def _tag(self, row: Any) -> str | None:
+        if type(row) is Unreadable:
+            return row.tag or None
+        kind = type(row.event)
+        return self._tags.get(kind) or self._tags.setdefault(kind, tag_of(kind))
+
+    def _flush_typed(self, rows: Sequence[Recorded | Unreadable]) -> None:
+        places: dict[tuple[type, str], list[Recorded]] = {}
+        for row in rows:
+            if isinstance(row, Recorded):
+                day = row.recorded_at.astimezone(UTC).date().isoformat()
+                places.setdefault((type(row.event), day), []).append(row)
+        shaped = self._typed_shapes.shaped
+        for place, events in places.items():
+            part = self._parts.get(place)
+            if part is None:
+                kind, day = place
+                file = self._unfinished / tag_of(kind) / f"{day}.parquet"
+                part = self._parts[place] = Part(file, typed_schema(kind))
+            data = [
+                msgspec.to_builtins(shaped(one.event), builtin_types=(datetime,)) for one in events
             ]
-            part.flush(pa.Table.from_arrays(arrays, schema=EVENTS))
-        for one in self._parts.values():
-            if one.waiting:
-                rows = [data | named(envelope) for envelope, data in one.waiting]
-                one.flush(pa.Table.from_pylist(rows, schema=one.schema))
-        self._bytes = 0
+            fields = [one for one in part.schema if one.name not in ENVELOPE_NAMES]
+            columns = [pa.array([one[field.name] for one in data], field.type) for field in fields]
+            part.write(
+                pa.Table.from_arrays([*self._envelope(events), *columns], schema=part.schema)
+            )
 
     def _finish(self) -> Segment:
-        self._flush()
         name = f"events-{self._part.first}-{self._part.last}.parquet"
         typed = [
             part.finish(
@@ -220,12 +249,14 @@ class SegmentWriter:
         return segment
 
 
-def unreadable_row(row: Unreadable) -> tuple[Any, ...]:
-    return (row.position, row.stream, row.version, row.tag or None, None, None, None, None)
-
-
-def named(envelope: Sequence[Any]) -> dict[str, Any]:
-    return {one.name: value for one, value in zip(ENVELOPE, envelope, strict=True)}
+def texts_array(texts: Sequence[bytes | None]) -> Any:
+    """A column of texts: where none is missing, their bytes laid out at once."""
+    if None in texts:
+        return pa.array(texts, pa.string())
+    ends = np.zeros(len(texts) + 1, dtype=np.int32)
+    np.cumsum(np.fromiter(map(len, texts), np.int32, len(texts)), out=ends[1:])  # type: ignore[arg-type]
+    data = b"".join(texts)  # type: ignore[arg-type]
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(data))
 
 
 def same(value: Any) -> Any:
@@ -243,8 +274,7 @@ def typed_schema(event_class: type) -> Any:
     """The envelope's columns, and one for each field of the event."""
     found = _typed_schemas.get(event_class)
     if found is None:
-        taken = {one.name for one in ENVELOPE}
-        fields = [one for one in struct_fields(event_class) if one.name not in taken]
+        fields = [one for one in struct_fields(event_class) if one.name not in ENVELOPE_NAMES]
         found = _typed_schemas[event_class] = pa.schema([*ENVELOPE, *fields])
     return found
 

@@ -19,7 +19,7 @@ from infra.adapters.export_folder import (
 )
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.parquet_events import Segment, SegmentWriter
-from infra.codec import Line, decode_lines, person_of
+from infra.codec import Line, decode_lines, people_of
 from infra.composition.export_folders import remember
 from infra.composition.settings import Settings
 from infra.event_shapes import opened_by
@@ -28,6 +28,7 @@ from infra.runtime.log_ranges import lines_between
 from infra.runtime.rebuild import rare_collections
 
 KEYS_IN_MEMORY_MAX = 50_000
+LINES_AT_ONCE = 5_000
 
 Progress = Callable[[int, int, int], None]
 """Told the position reached, and between which two it goes."""
@@ -82,7 +83,7 @@ async def write_rest(
             manifest.segments = (*manifest.segments, segment)
             write_manifest(folder, manifest)
 
-    batches = lines_between(log, begin, before)
+    batches = lines_between(log, begin, before, LINES_AT_ONCE)
     async with contextlib.aclosing(batches):
         async for lines in batches:
             rows = await wanted(lines, frozenset(asked.types), keyring)
@@ -97,17 +98,16 @@ async def write_rest(
 
 async def wanted(
     lines: Sequence[Line], types: frozenset[str], keyring: PostgresKeyring
-) -> list[Recorded | Unreadable]:
+) -> Sequence[Recorded | Unreadable]:
     """The events of these types, or all, in order, with the keys of their persons in memory."""
     events, unreadable = decode_lines(lines)
     for one in events:
-        if isinstance(one.event, MemberErased):
+        if type(one.event) is MemberErased:
             keyring.forget(one.event.member_id)
     if types:
         events = [one for one in events if tag_of(type(one.event)) in types]
         unreadable = [one for one in unreadable if one.tag in types]
-    persons = {person for one in events if (person := person_of(one.event)) is not None}
-    await keyring.fetch(persons)
+    await keyring.fetch(people_of([one.event for one in events]))
     if not unreadable:
-        return list(events)
+        return events
     return sorted([*events, *unreadable], key=lambda one: one.position)

@@ -34,7 +34,7 @@ COUNT = 3_000
 def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet_events, "FILE_ROWS", 700)
     monkeypatch.setattr(parquet_events, "GROUP_ROWS", 256)
-    monkeypatch.setattr("infra.runtime.log_ranges.LINES_AT_ONCE", 300)
+    monkeypatch.setattr("infra.composition.exporting.LINES_AT_ONCE", 300)
 
 
 def settings(url: str) -> Settings:
@@ -235,7 +235,7 @@ def run_and_kill(url: str, target: Path) -> int:
 def command(url: str, target: Path, *more: str) -> subprocess.Popen[bytes]:
     program = (
         "from infra.adapters import parquet_events as p; p.FILE_ROWS = 700; p.GROUP_ROWS = 256;"
-        "from infra.runtime import log_ranges; log_ranges.LINES_AT_ONCE = 300;"
+        "from infra.composition import exporting; exporting.LINES_AT_ONCE = 300;"
         "from infra.command_line.main import main; main()"
     )
     return subprocess.Popen(
