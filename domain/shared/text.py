@@ -38,7 +38,7 @@ WORD = rf"\w[\w{marks()}{JOINERS}]*"
 
 # A pattern that starts with its sign skips the rest of a text fastest: looking behind comes after.
 _links = re.compile(r"://\S+").sub
-_tag_runs = re.compile(rf"[#\uff03](?<![\w&].){WORD}(?:[#\uff03]{WORD})*").findall
+_tag_runs = re.compile(rf"[#\uff03](?<![\w&].)({WORD}(?:[#\uff03]{WORD})*)").findall
 _split_tags = re.compile("[#\uff03]").split
 _mentioned = re.compile(r"[@\uff20](?<![\w@\uff20].)([A-Za-z0-9_]{3,30})(?!\w)").findall
 _words = re.compile(WORD).findall
@@ -90,13 +90,21 @@ def hashtags(text: str) -> tuple[str, ...]:
     """
     if "#" not in text and "\uff03" not in text:
         return ()
-    runs = _tag_runs(without_links(text))
-    tags = (case_folded(tag) for run in runs for tag in _split_tags(run))
-    return tuple(dict.fromkeys(tag for tag in tags if is_tag(tag)))
+    found: dict[str, None] = {}
+    for run in _tag_runs(without_links(text)):
+        if run.isascii() and run.isalnum():
+            # One plain tag, as most are.
+            tags = [run.lower()]
+        else:
+            tags = [case_folded(tag) for tag in _split_tags(run)]
+        for tag in tags:
+            if is_tag(tag):
+                found[tag] = None
+    return tuple(found)
 
 
 def is_tag(candidate: str) -> bool:
-    return 0 < len(candidate) <= TAG_LENGTH_MAX and (
+    return len(candidate) <= TAG_LENGTH_MAX and (
         candidate.isalpha() or any(map(str.isalpha, candidate))
     )
 
