@@ -188,20 +188,20 @@ CASES = [
     Case(
         "SearchIndexingDelayed",
         histogram(
-            'plaza_projection_visible_seconds_bucket{projection="search",le="%s"}',
+            'plaza_projection_visible_seconds_bucket{projection="search_posts",le="%s"}',
             {"15": 0, "60": 100, "+Inf": 100},
         ),
         "what is written can be searched for only after 59.55s",
     ),
     Case(
         "SearchIndexingDelayed",
-        {'plaza_projection_lag_seconds{projection="search",partition="3"}': constant(31)},
+        {'plaza_search_indexing_delay_seconds{index="posts"}': constant(31)},
         "what is written can be searched for only after 31s",
     ),
     Case(
         "SearchIndexingDelayed",
         histogram(
-            'plaza_projection_visible_seconds_bucket{projection="search",le="%s"}',
+            'plaza_projection_visible_seconds_bucket{projection="search_posts",le="%s"}',
             {"2": 100, "15": 100, "+Inf": 100},
         ),
     ),
@@ -247,11 +247,11 @@ CASES = [
     Case("DeadLetters", {'plaza_dead_letters{projection="posts"}': constant(0)}),
     Case(
         "DriftFound",
-        {'plaza_drift_documents{projection="availability"}': "0x29 1x30"},
+        {'plaza_audit_drifting{projection="availability"}': "0x29 1x30"},
         "availability shows 1 documents that the log does not say",
         {"projection": "availability"},
     ),
-    Case("DriftFound", {'plaza_drift_documents{projection="availability"}': constant(0)}),
+    Case("DriftFound", {'plaza_audit_drifting{projection="availability"}': constant(0)}),
     Case(
         "AppendSlow",
         histogram('plaza_append_seconds_bucket{le="%s"}', {"0.2": 0, "0.5": 100, "+Inf": 100}),
