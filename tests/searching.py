@@ -39,7 +39,7 @@ from projections.search import SEARCH
 from tests.square import Square
 
 QUICK = Pace(0.01, 0.05, 0.2, 0.02, 0.1)
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 Documents = dict[str, dict[str, Any]]
 

@@ -20,7 +20,8 @@ __all__ = ["analysed", "language_of", "prefix_words", "prepare", "query_stems", 
 TOKEN_LENGTH_MAX = 100
 """What a longer one begins with stands for it; the server would cut it in two."""
 
-DETECTED_LENGTH_MAX = 1_000
+DETECTED_LENGTH_MAX = 120
+"""So much tells the language, and what it costs grows with the length."""
 UNKNOWN = "und"
 
 STEMMED = {"en": "english", "de": "german", "es": "spanish", "fr": "french"}

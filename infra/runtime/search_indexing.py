@@ -34,6 +34,7 @@ from infra.search import (
     SearchUnavailable,
     SetAside,
     Touched,
+    Write,
 )
 from infra.tables import StoreUnavailable
 
@@ -371,22 +372,37 @@ class SearchIndexing:
     async def _write_due(self, now: float) -> None:
         """Write the documents whose time has come."""
         for author, changed in list(self._authors.items()):
+            # Until the tables have the erasure they do not show it.
             await self._read(())
             async for ids in self._source.of_author(author):
                 await self._write(dict.fromkeys(ids, changed))
             del self._authors[author]
-        due = [one for one, changed in self._changed.items() if changed.due <= now]
-        for start in range(0, len(due), DOCUMENTS_AT_ONCE):
-            ids = due[start : start + DOCUMENTS_AT_ONCE]
-            await self._write({one: self._changed[one] for one in ids})
-            for one in ids:
-                del self._changed[one]
+        due = {one: changed for one, changed in self._changed.items() if changed.due <= now}
+        await self._write(due)
+        for one in due:
+            del self._changed[one]
 
     async def _write(self, changed: Mapping[int, _Changed]) -> None:
-        read = await self._read(changed)
-        writes = writes_of(read.documents, read.version)
+        """Write these documents; some are being made while others are under way to the server."""
+        ids = list(changed)
+        sending: asyncio.Task[None] | None = None
+        try:
+            for start in range(0, len(ids), DOCUMENTS_AT_ONCE):
+                part = {one: changed[one] for one in ids[start : start + DOCUMENTS_AT_ONCE]}
+                read = await self._read(part)
+                writes = writes_of(read.documents, read.version)
+                if sending is not None:
+                    await sending
+                sending = asyncio.create_task(self._send(part, writes))
+            if sending is not None:
+                await sending
+        finally:
+            if sending is not None:
+                sending.cancel()
+
+    async def _send(self, changed: Mapping[int, _Changed], writes: Sequence[Write]) -> None:
         refused = await self._store.write(self._build, writes)
-        events = {one.id: changed[known_id_number(one.id)].newest for one in read.documents}
+        events = {one.id: changed[known_id_number(one.id)].newest for one in writes}
         never = {one.id: (one.error, events[one.id]) for one in refused}
         if never:
             log.error("search.documents_parked", index=self.name, ids=sorted(never))
