@@ -7,7 +7,7 @@ they are durable. Of all workers with these processes one runs them; the others 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -39,6 +39,9 @@ from processes.reservation_timer import Hold
 LEASE = "buying"
 PAUSE_SECONDS = 1.0
 PAUSE_OF_READS_SECONDS = 0.005
+SECRETS_DAYS = 7
+"""How long what buyers entrusted to us may be kept: as long as a key of the provider's lives."""
+SWEEP_SECONDS = 3_600.0
 RETURN_URL = "https://localhost/"
 HELD = frozenset(reservation_timer.Handled.__args__)
 
@@ -71,6 +74,17 @@ class Buying:
             utc_now,
         )
         self._names = names
+        self._secrets = secrets
+
+    async def forget_left_behind(self) -> None:
+        """Now and then, until cancelled: payment details whose checkout never came to be, or never
+        came to an end, are dropped. They are dropped at once where it ends."""
+        while True:
+            try:
+                await self._secrets.forget_older(utc_now() - timedelta(days=SECRETS_DAYS))
+            except LogUnavailable as error:
+                log.warning("secrets.kept", error=str(error))
+            await asyncio.sleep(SWEEP_SECONDS)
 
     def resume(self, rows: Sequence[WorkRow]) -> None:
         """Take up what was open when the process before us ended."""
@@ -134,6 +148,7 @@ async def buy(settings: Settings, names: Collection[str]) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(buying.sagas.run())
             group.create_task(buying.holds.run())
+            group.create_task(buying.forget_left_behind())
             group.create_task(follower.run())
 
 
