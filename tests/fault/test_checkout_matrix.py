@@ -46,10 +46,13 @@ AT_THE_CALL = {"authorise": authorises, "capture": captures}
 
 
 @pytest.fixture(scope="module")
-def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StandIn, Receiver]]:
+def provider(
+    tmp_path_factory: pytest.TempPathFactory, ledger_totals: dict[str, int]
+) -> Iterator[tuple[StandIn, Receiver]]:
     with receiving() as receiver:
         stand_in = start_stand_in(tmp_path_factory.mktemp("adyen"), receiver.url)
         yield stand_in, receiver
+        ledger_totals |= stand_in.books()["totals"]
         stand_in.server.stop()
 
 
