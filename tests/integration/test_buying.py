@@ -1,12 +1,14 @@
 """A shopper's journeys over both services, the processes and the stand-in: real servers."""
 
 import asyncio
+import contextlib
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -14,6 +16,7 @@ from domain.shared.identifiers import id_number
 from infra.servers.adyen_stand_in.notifications import envelope, signed
 from tests.contract.provider import ACCOUNT, StandIn, card
 from tests.fault.system import System
+from tests.journey import from_post_to_return
 from tests.market import Market, Member
 
 HOLD_SECONDS = 4
@@ -70,81 +73,7 @@ async def until_asked(provider: StandIn, checkout_id: str) -> dict[str, Any]:
 
 
 async def test_from_a_product_in_a_post_to_a_returned_order(market: Market) -> None:
-    seller, buyer = await market.seller(), await market.member()
-    product = await seller.list_product(price=1999, units=10)
-    asked = {"content": "My new mug!", "productIds": [product]}
-    post = (await seller.do("POST", "/api/posts", asked)).body["postId"]
-    await buyer.do("POST", f"/api/users/{seller.id}/follow")
-    shown = (await buyer.see("/api/feed?mode=latest"))["posts"][0]
-    price = {"currency": "EUR", "value": 1999}
-    assert shown["products"] == [
-        {"productId": product, "title": "Mug", "price": price, "available": 10}
-    ]
-
-    await buyer.put(product, 3, sourcePostId=post)
-    cart = await buyer.see("/api/cart")
-    assert [(i["productId"], i["quantity"], i["problems"]) for i in cart["items"]] == [
-        (product, 3, [])
-    ]
-    assert cart["total"] == {"currency": "EUR", "value": 5997}
-
-    started = await buyer.buy()
-    assert started["status"] == "pending"
-    (order_id,) = started["orderIds"]
-    assert (await buyer.see("/api/cart"))["items"] == []
-    done = await buyer.finished(started["checkoutId"])
-    assert done["status"] == "confirmed"
-    assert [(step["name"], step["status"]) for step in done["steps"]] == [
-        (name, "done") for name in ("reserve", "authorise", "create_order", "capture", "confirm")
-    ]
-
-    order = await buyer.see(f"/api/orders/{order_id}")
-    assert (order["status"], order["shopId"]) == ("confirmed", seller.shop_id)
-    assert order["items"] == [
-        {
-            "productId": product,
-            "title": "Mug",
-            "quantity": 3,
-            "price": price,
-            "sourcePostId": post,
-        }
-    ]
-    assert order["payment"] == {
-        "status": "captured",
-        "authorised": {"currency": "EUR", "value": 5997},
-        "captured": {"currency": "EUR", "value": 5997},
-        "refunded": {"currency": "EUR", "value": 0},
-    }
-    assert (await buyer.see(f"/api/products/{product}"))["available"] == 7
-
-    shipping = {"carrier": "DHL", "trackingNumber": "1Z"}
-    await seller.do("POST", f"/api/orders/{order_id}/shipments", shipping)
-    late = await buyer.try_("POST", f"/api/orders/{order_id}/cancel")
-    assert (late.status, late.body["orderStatus"]) == (409, "shipped")
-    await seller.do("POST", f"/api/orders/{order_id}/delivery")
-    items = [{"productId": product, "quantity": 1}]
-    await buyer.do("POST", f"/api/orders/{order_id}/returns", {"items": items, "reason": "blue"})
-
-    def refunded(page: Any) -> bool:
-        return bool(page["payment"]["refunded"]["value"] == 1999)
-
-    order = await buyer.order_until(order_id, refunded)
-    assert (order["status"], order["payment"]["status"]) == ("delivered", "captured")
-    assert (await buyer.see(f"/api/products/{product}"))["available"] == 8
-    rest = [{"productId": product, "quantity": 2}]
-    await buyer.do("POST", f"/api/orders/{order_id}/returns", {"items": rest, "reason": "moved"})
-    order = await buyer.order_until(order_id, lambda page: page["payment"]["status"] == "refunded")
-    assert order["status"] == "returned"
-    assert [entry["status"] for entry in order["history"]] == [
-        "pending",
-        "confirmed",
-        "shipped",
-        "delivered",
-        "returned",
-    ]
-    assert [o["orderId"] for o in (await buyer.see("/api/orders"))["orders"]] == [order_id]
-    sold = await seller.see("/api/orders?role=seller", buyer.position)
-    assert [o["orderId"] for o in sold["orders"]] == [order_id]
+    await from_post_to_return(market)
 
 
 async def test_a_post_names_no_product_that_there_is_not(market: Market) -> None:
@@ -441,6 +370,33 @@ async def test_the_same_key_buys_once(market: Market, provider: StandIn) -> None
     assert len((await buyer.see("/api/orders"))["orders"]) == 1
 
 
+async def test_the_same_key_buys_once_whatever_restarts_meanwhile(
+    market: Market, provider: StandIn, system: System
+) -> None:
+    seller, buyer = await market.seller(), await market.member()
+    await buyer.put(await seller.list_product(), 1)
+
+    async def insist() -> Any:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+                answer = await buyer.try_to_buy(key="once")
+                if answer.status == 202:
+                    return answer.body
+                assert answer.status in {409, 503}, answer
+            await asyncio.sleep(0.05)
+
+    asking = [asyncio.create_task(insist()) for _ in range(100)]
+    for name in ("command-api", "commerce-worker"):
+        await asyncio.sleep(0.05)
+        system.kill(name)
+    (said, *others) = await asyncio.gather(*asking)
+    assert others == [said] * 99
+    assert (await buyer.finished(said["checkoutId"], 60))["status"] == "confirmed"
+    (payment,) = paid(provider, said["checkoutId"])
+    assert [m["kind"] for m in payment["movements"]] == ["capture"]
+    assert len((await buyer.see("/api/orders"))["orders"]) == 1
+
+
 async def test_ten_units_make_exactly_ten_sales(market: Market) -> None:
     seller = await market.seller()
     product = await seller.list_product(units=10)
@@ -618,3 +574,11 @@ async def test_a_catalogue_is_imported_once(market: Market, system: System, tmp_
 async def enough(shown: Callable[[], Awaitable[list[Any]]], number: int) -> bool:
     found = await shown()
     return len(found) == number and all(product["available"] for product in found)
+
+
+async def test_the_read_tables_are_what_the_log_says_after_all_this(system: System) -> None:
+    rows = msgspec.json.decode(await system.plaza("projections", "verify", "--json"))
+    found = {row["name"]: row for row in rows}
+    for name in ("products", "availability", "carts", "checkouts", "orders", "work"):
+        assert found[name]["different"] == 0, found[name]
+        assert found[name]["documents"] > 0

@@ -21,6 +21,8 @@ from infra.servers import postgres
 from infra.servers.postgres import start_postgres
 from infra.servers.process import accepts_connections, wheel_folder
 from tests.fault.system import ROOT, System, running_system
+from tests.journey import from_post_to_return
+from tests.market import Market
 
 PATIENCE_SECONDS = 20.0
 STOP_SECONDS_MAX = 10.0
@@ -336,6 +338,8 @@ async def test_the_full_system_takes_the_same_world_through_kafka(tmp_path: Path
             headers = {"Authorization": f"Bearer {session['token']}"}
             async with http.get(f"{system.query_url}/api/feed", headers=headers) as answer:
                 assert len((await answer.json())["posts"]) == 20
+        async with Market.open(system.command_url, system.query_url) as market:
+            await from_post_to_return(market)
         began = time.monotonic()
     assert time.monotonic() - began < STOP_SECONDS_MAX
 
