@@ -25,6 +25,13 @@ SETTLE = """
     UPDATE public.dead_letters SET status = 'retried', attempts = attempts + 1, settled_at = now()
     WHERE projection = %s AND build = %s AND key = ANY(%s) AND status IN ('parked', 'waiting')
 """
+REFUSED_AGAIN = """
+    UPDATE public.dead_letters SET error = %s, attempts = attempts + 1
+    WHERE projection = %s AND build = %s AND key = %s AND status IN ('parked', 'waiting')
+"""
+DISCARD = """
+    UPDATE public.dead_letters SET status = 'discarded', why = %s, settled_at = now() WHERE id = %s
+"""
 PARKED = """
     SELECT DISTINCT key FROM public.dead_letters
     WHERE projection = %s AND build = %s AND status IN ('parked', 'waiting')
@@ -59,6 +66,13 @@ class PostgresSetAside:
 
     async def settle(self, build: int, ids: Collection[str]) -> None:
         await self._pool.rows(SETTLE, [self._name, build, list(ids)])
+
+    async def refused_again(self, build: int, key: str, error: str) -> None:
+        await self._pool.rows(REFUSED_AGAIN, [error, self._name, build, key])
+
+    async def discard(self, letter_id: int, why: str) -> None:
+        """Leave this document out until an event touches it again."""
+        await self._pool.rows(DISCARD, [why, letter_id])
 
     async def parked(self, build: int) -> Collection[str]:
         return {key for (key,) in await self._pool.rows(PARKED, [self._name, build])}

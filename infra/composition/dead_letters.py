@@ -11,6 +11,7 @@ from infra.adapters.postgres_projections import PostgresProjections
 from infra.codec import Line, decode_lines, person_of
 from infra.composition import commerce_worker
 from infra.composition.projection_worker import erasing
+from infra.composition.search_keeper import SearchKeeper
 from infra.composition.settings import Settings
 from infra.composition.tasks import COMMERCE_PROCESSES, SOCIAL_PROCESSES
 from infra.event_shapes import data_of
@@ -19,6 +20,7 @@ from infra.runtime.event_documents import document
 from infra.runtime.react import ProcessRunner
 from infra.tables import DeadLetter
 from projections import COMMERCE, SOCIAL
+from projections.search import SEARCH
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Opened:
 
     async def retry(self, letter_id: int) -> dict[str, Any]:
         letter = await self.letters.show(letter_id)
+        if letter.projection in SEARCH:
+            require_set_aside(letter)
+            error = await self._keeper(letter).retry(letter.key)
+            return outcome(Outcome(letter.key, not error, bool(error), error))
         if letter.projection not in {*SOCIAL_PROCESSES, *COMMERCE_PROCESSES}:
             return outcome(await self.letters.retry(letter_id))
         require_set_aside(letter)
@@ -54,12 +60,19 @@ class Opened:
 
     async def discard(self, letter_id: int, why: str) -> dict[str, Any]:
         letter = await self.letters.show(letter_id)
+        if letter.projection in SEARCH:
+            require_set_aside(letter)
+            await self._keeper(letter).discard(letter_id, why)
+            return outcome(Outcome(letter.key, 0, 0))
         if letter.projection not in {*SOCIAL_PROCESSES, *COMMERCE_PROCESSES}:
             return outcome(await self.letters.discard(letter_id, why))
         require_set_aside(letter)
         async with self._process(letter.projection) as process:
             await process.discard(letter.position, why)
         return outcome(Outcome(letter.key, 0, 0))
+
+    def _keeper(self, letter: DeadLetter) -> SearchKeeper:
+        return SearchKeeper(self.settings, SEARCH[letter.projection])
 
     @contextlib.asynccontextmanager
     async def _process(self, name: str) -> AsyncIterator[ProcessRunner]:
@@ -100,6 +113,7 @@ def summary(letter: DeadLetter) -> dict[str, Any]:
         "status": letter.status,
         "why": letter.why or None,
         "parkedAt": data_of(letter.parked_at),
+        "settledAt": data_of(letter.settled_at),
     }
 
 

@@ -140,6 +140,29 @@ class SearchKeeper:
             await opened.store.serve(wanted.number)
             return wanted.number
 
+    async def retry(self, key: str) -> str:
+        """Write a document that was set aside as it is now; answers why that is refused, if it is.
+
+        Raises `StoreUnavailable`, also where nothing is served yet.
+        """
+        async with self._opened() as opened:
+            try:
+                served = await self._served(opened)
+            except NotServed as problem:
+                raise StoreUnavailable(str(problem)) from problem
+            read = await opened.source.read([id_number(key)])
+            writes = writes_of(read.documents, read.version)
+            for refused in await opened.store.write(served.number, writes):
+                await opened.set_aside.refused_again(served.number, key, refused.error)
+                return refused.error
+            await opened.set_aside.settle(served.number, [key])
+        return ""
+
+    async def discard(self, letter_id: int, why: str) -> None:
+        """Give a document up until an event touches it again. Raises `StoreUnavailable`."""
+        async with self._opened() as opened:
+            await opened.set_aside.discard(letter_id, why)
+
     async def _rebuilt(self, opened: Opened, progress: Progress, wishes: Wishes) -> Rebuilt:
         store = opened.store
         builds = await store.builds()

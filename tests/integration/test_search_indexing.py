@@ -271,12 +271,22 @@ async def test_a_refused_document_is_set_aside_until_it_is_taken(
         await world.settle()
         assert list(await world.found("search_posts")) == [good]
         assert await letters(world) == [(bad, "parked", "mapper_parsing_exception: no")]
-        store.refused = frozenset()
-        await square.like(anna, bad)
+        settings = Settings(postgres_url=postgres_url, opensearch_url=osmem_server)
+        assert await SearchKeeper(settings, SEARCH_POSTS).retry(bad) == ""
+        assert set(await world.found("search_posts")) == {bad, good}
+        assert [status for _, status, _ in await letters(world)] == ["retried"]
+
+        # What an event touches again is tried again by itself.
+        store.refused = frozenset({good})
+        await square.like(anna, good)
         await world.apply()
         await world.settle()
-        assert (await world.found("search_posts"))[bad]["likes"] == 1
-        assert [status for _, status, _ in await letters(world)] == ["retried"]
+        assert [status for _, status, _ in await letters(world)] == ["retried", "parked"]
+        store.refused = frozenset()
+        await square.unlike(anna, good)
+        await world.apply()
+        await world.settle()
+        assert [status for _, status, _ in await letters(world)] == ["retried", "retried"]
 
 
 async def letters(world: Searching) -> list[tuple[str, str, str]]:
