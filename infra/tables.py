@@ -65,13 +65,15 @@ class RangeTable(Table):
 class CountTable:
     """Numbers per key, changed by deltas alone, so that events may come in any order.
 
-    A key never counted has no row. `position` is that of the newest event counted.
+    A key never counted has no row. `position` is that of the newest event counted. `stream`: how
+    the name of the one stream begins that holds all events counted for a key, before its id.
     """
 
     name: str
     key: str
     counts: tuple[str, ...]
     touches: tuple[tuple[Touched, str], ...] = ()
+    stream: str = ""
 
 
 AnyTable = Table | CountTable
@@ -129,6 +131,22 @@ Folded = Sequence[tuple[int, Sequence[Change]]]
 """The changes of some events, each with its event's position, in order."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of the rows of a read model: those with a value in any of these columns, by table.
+
+    With a `modulus`, those whose values leave `value` when divided by it. Tables not named have no
+    rows in it; the columns are of those that every change to a row names.
+    """
+
+    columns: Mapping[str, Sequence[str]]
+    value: int
+    modulus: int | None = None
+
+    def holds(self, value: int) -> bool:
+        return value == self.value if self.modulus is None else value % self.modulus == self.value
+
+
 class RowMissing(Exception):
     """A change was folded for a row that is not there."""
 
@@ -160,6 +178,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     id: int = 0
     build: int = 0
     parked_at: datetime | None = None
+    settled_at: datetime | None = None
 
 
 class TableTransaction(Protocol):

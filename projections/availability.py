@@ -21,6 +21,7 @@ AVAILABILITY = CountTable(
     key="product_id",
     counts=("available", "on_hand"),
     touches=(("products", "product_id"),),
+    stream="stock:",
 )
 
 AVAILABILITY_MOVES = Table(

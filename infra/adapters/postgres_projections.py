@@ -85,8 +85,15 @@ PARK = (
     " ON CONFLICT (projection, build, position) DO NOTHING"
 )
 LETTERS = f"SELECT {', '.join(LETTER_FIELDS)} FROM public.dead_letters"  # noqa: S608
+# Builds that are not served have letters of their own, which go with them.
+SERVED_LETTERS = """
+    WHERE NOT EXISTS (SELECT FROM public.projection_builds b
+        WHERE b.name = projection AND b.build = dead_letters.build AND b.status <> 'live')
+    ORDER BY id
+"""
 SETTLE = """
-    UPDATE public.dead_letters SET status = %s, error = %s, trace = %s, attempts = %s, why = %s
+    UPDATE public.dead_letters
+    SET status = %s, error = %s, trace = %s, attempts = %s, why = %s, settled_at = now()
     WHERE id = %s
 """
 
@@ -156,7 +163,7 @@ class PostgresProjections:
 
     async def dead_letters(self) -> Sequence[DeadLetter]:
         async with self._connected() as connection:
-            return await letters(connection, " ORDER BY id", [])
+            return await letters(connection, SERVED_LETTERS, [])
 
     async def dead_letter(self, letter_id: int) -> DeadLetter | None:
         async with self._connected() as connection:

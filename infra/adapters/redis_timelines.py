@@ -270,6 +270,11 @@ class RedisTimelines(_Client):
             if cursor == b"0":
                 return found
 
+    async def anybody(self) -> int | None:
+        """A member who may have a timeline, by chance."""
+        found = await self._ask("ZRANDMEMBER", self._key("readers"))
+        return None if found is None else id_number(found.decode())
+
     async def latest_first(self, members: Members) -> Members:
         texts = [bytes(row) for row in id_texts(members)]
         scores = np.zeros(len(members))

@@ -11,7 +11,7 @@ from psycopg import sql
 from infra.adapters.connections import connect
 from infra.adapters.projection_builds import Connection, live_builds, schema_name
 from infra.adapters.sqlite_tables import columns_of
-from infra.tables import AnyTable, ReadModel, StoreUnavailable
+from infra.tables import AnyTable, Part, ReadModel, StoreUnavailable
 
 ROWS_AT_ONCE = 10_000
 CHECKPOINTS = """
@@ -38,15 +38,31 @@ class Pinned:
     _connection: Connection
     _schema: str
 
-    async def rows(self, table: AnyTable) -> AsyncGenerator[Sequence[tuple[Any, ...]], None]:
-        query = sql.SQL("SELECT {} FROM {}").format(
+    async def rows(
+        self, table: AnyTable, part: Part | None = None
+    ) -> AsyncGenerator[Sequence[tuple[Any, ...]], None]:
+        """All rows, or those of a part."""
+        query = sql.SQL("SELECT {} FROM {} WHERE {}").format(
             sql.SQL(", ").join(sql.Identifier(column.name) for column in columns_of(table)),
             sql.Identifier(self._schema, table.name),
+            sql.SQL("true") if part is None else condition(part, table),
         )
         async with self._connection.cursor("served", binary=True) as cursor:
             await cursor.execute(query)
             while rows := await cursor.fetchmany(ROWS_AT_ONCE):
                 yield rows
+
+
+def condition(part: Part, table: AnyTable) -> sql.Composed:
+    """That a row of the table is of this part."""
+    return sql.SQL(" OR ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(column), sql.Literal(part.value))
+        if part.modulus is None
+        else sql.SQL("{} % {} = {}").format(
+            sql.Identifier(column), sql.Literal(part.modulus), sql.Literal(part.value)
+        )
+        for column in part.columns.get(table.name, ())
+    )
 
 
 @contextlib.asynccontextmanager

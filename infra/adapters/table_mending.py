@@ -12,10 +12,10 @@ from psycopg.types.json import Jsonb
 from infra.adapters.connections import bounded, connect
 from infra.adapters.postgres_builds import HOLD_LIVE, SWITCH_SETTINGS
 from infra.adapters.projection_builds import Connection, live_builds, schema_name
-from infra.adapters.served_tables import NOT_APPLIED
+from infra.adapters.served_tables import NOT_APPLIED, condition
 from infra.adapters.sqlite_tables import columns_of, key_of
 from infra.ports import CHANGES_CHANNEL
-from infra.tables import AnyTable, ReadModel, StoreUnavailable
+from infra.tables import AnyTable, Part, ReadModel, StoreUnavailable
 
 MENDING_SECONDS = 60.0
 TELL = "SELECT pg_notify(%s, %s::jsonb::text)"
@@ -51,16 +51,11 @@ class Mending:
         await cursor.executemany(delete, [list(one) for one in keys])
         await self.insert(table, rows)
 
-    async def clear(self, table: AnyTable, columns: Sequence[str], value: int) -> int:
-        """Remove the rows with this value in any of these columns; answers how many there were."""
+    async def clear(self, table: AnyTable, part: Part) -> int:
+        """Remove the rows of a part; answers how many there were."""
         name = sql.Identifier(self._schema, table.name)
-        condition = sql.SQL(" OR ").join(
-            sql.SQL("{} = {}").format(sql.Identifier(one), sql.Literal(value)) for one in columns
-        )
-        found = await self._connection.execute(
-            sql.SQL("DELETE FROM {} WHERE {}").format(name, condition)
-        )
-        return found.rowcount
+        query = sql.SQL("DELETE FROM {} WHERE {}").format(name, condition(part, table))
+        return (await self._connection.execute(query)).rowcount
 
     async def insert(self, table: AnyTable, rows: Iterable[Row]) -> None:
         columns = columns_of(table)

@@ -23,6 +23,7 @@ from infra.adapters.process_progress import PostgresProgress
 from infra.adapters.redis_timelines import RedisTimelines
 from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
 from infra.composition import commerce_worker, kafka_worker, search
+from infra.composition.auditing import look_after
 from infra.composition.metrics_server import serve_metrics
 from infra.composition.settings import Settings
 from infra.composition.tables_keeper import HOUR_SECONDS
@@ -87,6 +88,8 @@ async def follow(
             group.create_task(follow_commerce(settings, commerce.projections, metrics, searched))
         if commerce.processes:
             group.create_task(commerce_worker.run_processes(settings, commerce.processes))
+        if social.projections or commerce.projections:
+            group.create_task(look_after(settings))
 
 
 async def follow_social(

@@ -14,7 +14,7 @@ from infra.composition.verifying import remake, verify
 from infra.keepers import NoSuchKey, Progress, Rebuilt, Verified, Wishes
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import Rebuilder
-from infra.tables import AnyTable, CountTable, RangeTable
+from infra.tables import AnyTable, CountTable, Part, RangeTable
 
 HOUR_SECONDS = 3600.0
 ALSO_CALLED = {
@@ -60,7 +60,7 @@ class TablesKeeper:
             value = id_number(text)
         except ValueError:
             raise NoSuchKey(f"{text!r} is no id") from None
-        return await remake(self._settings, self._projection, named, value, progress)
+        return await remake(self._settings, self._projection, Part(named, value), progress)
 
     async def switch(self, build: int | None, progress: Progress) -> int:
         async with rebuilder(self._settings, self._projection, progress) as (opened, projection):

@@ -52,8 +52,8 @@ class TimelinesKeeper:
 
     async def overview(self) -> Sequence[Mapping[str, Any]]:
         try:
-            async with self._opened() as opened:
-                applied = await opened.reader.applied()
+            async with opened(self._settings) as parts:
+                applied = await parts.reader.applied()
         except (NotServed, TimelinesUnavailable):
             return []
         build = {
@@ -70,19 +70,19 @@ class TimelinesKeeper:
             return [await with_lag(connection, build)]
 
     async def verify(self, progress: Progress, *, repair: bool = False) -> Verified:
-        async with self._opened() as opened:
-            members = sorted(await opened.store.everybody())
-            position = min((await opened.reader.applied()).values(), default=0)
+        async with opened(self._settings) as parts:
+            members = sorted(await parts.store.everybody())
+            position = min((await parts.reader.applied()).values(), default=0)
             documents = repaired = 0
             unlike: list[Unlike] = []
             for count, member in enumerate(members):
-                found = await opened.check.check(member)
+                found = await parts.check.check(member)
                 documents += found is not False
                 if isinstance(found, Unlike):
                     unlike.append(found)
                     if repair:
                         repaired += 1
-                        await opened.check.rebuild(member)
+                        await parts.check.rebuild(member)
                 progress("checking", count + 1, len(members))
         return Verified(
             name=self.name,
@@ -97,16 +97,16 @@ class TimelinesKeeper:
 
     async def rebuild(self, progress: Progress, wishes: Wishes) -> Rebuilt:
         """One by one; `anew`: forget all of them, and have each built when it is read next."""
-        async with self._opened() as opened:
+        async with opened(self._settings) as parts:
             if wishes.anew:
-                kept = await opened.store.load()
-                applied = await opened.reader.applied()
-                await opened.store.adopt(kept.epoch if kept else "", applied)
+                kept = await parts.store.load()
+                applied = await parts.reader.applied()
+                await parts.store.adopt(kept.epoch if kept else "", applied)
                 return Rebuilt(name=self.name, build=1, switched=True)
-            members = sorted(await opened.store.everybody())
+            members = sorted(await parts.store.everybody())
             for count, member in enumerate(members):
-                if await opened.check.check(member) is not False:
-                    await opened.check.rebuild(member)
+                if await parts.check.check(member) is not False:
+                    await parts.check.rebuild(member)
                 progress("rebuilding", count + 1, len(members))
         return Rebuilt(name=self.name, build=1, switched=True)
 
@@ -118,37 +118,38 @@ class TimelinesKeeper:
             raise NoSuchKey(f"{text!r} is no id") from None
         if kind != "member":
             raise NoSuchKey(f"{self.name} are kept under member:… only")
-        async with self._opened() as opened:
-            done = await opened.check.rebuild(member)
+        async with opened(self._settings) as parts:
+            done = await parts.check.rebuild(member)
         progress("rebuilding", 1, 1)
         return int(done)
 
     async def switch(self, build: int | None, progress: Progress) -> int:  # noqa: ARG002
         raise CannotSwitch(f"{self.name} have one build, of which each is made anew by itself")
 
-    @contextlib.asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Opened]:
-        settings = self._settings
-        if not settings.redis_url:
-            raise NotServed("no Redis is set, and so no timelines are kept")
-        async with contextlib.AsyncExitStack() as stack:
-            reads = PostgresReads(settings.postgres_url, connections_max=2)
-            stack.push_async_callback(reads.close)
-            store = RedisTimelines(settings.redis_url)
-            stack.push_async_callback(store.close)
-            await store.open()
-            reader = RedisTimelineReader(settings.redis_url)
-            stack.push_async_callback(reader.close)
-            await reader.open()
-            for one in (store, reader):
-                if not await one.wait_until_reachable(CONNECT_SECONDS):
-                    raise TimelinesUnavailable("Redis cannot be reached")
-            if await store.load() is None:
-                raise NotServed("no timelines are kept yet")
-            try:
-                yield Opened(store, reader, TimelineCheck(reader, store, reads))
-            except ReadsUnavailable as error:
-                raise StoreUnavailable(str(error)) from error
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Opened]:
+    """The store, and who checks it. Raises `NotServed` and `TimelinesUnavailable`."""
+    if not settings.redis_url:
+        raise NotServed("no Redis is set, and so no timelines are kept")
+    async with contextlib.AsyncExitStack() as stack:
+        reads = PostgresReads(settings.postgres_url, connections_max=2)
+        stack.push_async_callback(reads.close)
+        store = RedisTimelines(settings.redis_url)
+        stack.push_async_callback(store.close)
+        await store.open()
+        reader = RedisTimelineReader(settings.redis_url)
+        stack.push_async_callback(reader.close)
+        await reader.open()
+        for one in (store, reader):
+            if not await one.wait_until_reachable(CONNECT_SECONDS):
+                raise TimelinesUnavailable("Redis cannot be reached")
+        if await store.load() is None:
+            raise NotServed("no timelines are kept yet")
+        try:
+            yield Opened(store, reader, TimelineCheck(reader, store, reads))
+        except ReadsUnavailable as error:
+            raise StoreUnavailable(str(error)) from error
 
 
 def example(unlike: Unlike) -> Different:

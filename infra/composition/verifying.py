@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import assert_never
 
 from infra.adapters.event_log import PostgresEventLog
@@ -21,32 +21,35 @@ from infra.keepers import (
     Verified,
 )
 from infra.ports import Recorded
-from infra.runtime.log_ranges import lines_between
+from infra.runtime.log_ranges import LINES_AT_ONCE, lines_between
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import nothing_told, rare_collections
-from infra.tables import Add, Blank, Change, Close, Forget, Insert, Revise
+from infra.tables import Add, AnyTable, Blank, Change, Close, Forget, Insert, Part, Revise
 
+PACED_LINES = 500
 REPAIR_MAX = 10_000
 """How many rows are mended one by one; where more differ, a rebuild is what is needed."""
 
-Wanted = Callable[[Change], bool]
-ANY = object()
-"""The value of a change that may be to rows under any key."""
+Pace = Callable[[], Awaitable[None]]
 
 
-async def verify(
+async def verify(  # noqa: PLR0913
     settings: Settings,
     projection: Projection,
     progress: Progress = nothing_told,
     *,
     repair: bool = False,
+    part: Part | None = None,
+    pace: Pace | None = None,
 ) -> Verified:
-    """Compare every row that is served with the row that the log gives, and mend what differs.
+    """Compare every row that is served with the row that the log gives, and mend what differs;
+    of a `part`, only its rows. `pace` is awaited before each step.
 
     What is served is taken at once, with the positions it was at; workers go on meanwhile. Raises
     `CannotVerify`, `StoreUnavailable` and `LogUnavailable`.
     """
-    async with opened(settings, projection) as folding:
+    tables = tables_of(projection, part)
+    async with opened(settings, projection, part, pace) as folding:
         async with pinned(settings.postgres_url, projection) as served:
             if served is None:
                 raise NotServed(f"nothing is served of {projection.name}")
@@ -55,14 +58,13 @@ async def verify(
                     f"{projection.name} is served in version {served.version}; this is version"
                     f" {projection.version}"
                 )
-            for table in projection.tables:
-                async with contextlib.aclosing(served.rows(table)) as batches:
+            for table in tables:
+                async with contextlib.aclosing(served.rows(table, part)) as batches:
                     async for rows in batches:
                         await asyncio.to_thread(folding.tables.serve, table, rows)
         await folding.fold(served.checkpoints, served.not_applied, progress)
         compared = [
-            await asyncio.to_thread(folding.tables.compare, table, EXAMPLES_MAX)
-            for table in projection.tables
+            await asyncio.to_thread(folding.tables.compare, table, EXAMPLES_MAX) for table in tables
         ]
         different = sum(table.different for table in compared)
         if repair and different > REPAIR_MAX:
@@ -71,7 +73,7 @@ async def verify(
                 " mended one by one; rebuild it"
             )
         if repair and different:
-            await mend(settings, projection, folding)
+            await mend(settings, projection, folding, tables)
     examples = [
         Different(place=one.table, computed=one.folded, served=one.served)
         for table in compared
@@ -90,34 +92,29 @@ async def verify(
     )
 
 
-async def mend(settings: Settings, projection: Projection, folding: "Folding") -> None:
+async def mend(
+    settings: Settings, projection: Projection, folding: "Folding", tables: Sequence[AnyTable]
+) -> None:
     """Write the rows that differ as the log gives them now, while the tables are held still."""
-    keys = {table.name: folding.tables.differing(table) for table in projection.tables}
+    keys = {table.name: folding.tables.differing(table) for table in tables}
     async with mending(settings.postgres_url, projection) as live:
         if live is None:
             raise NotServed(f"nothing is served of {projection.name}")
         await folding.fold_on(live)
-        for table in projection.tables:
+        for table in tables:
             if of_table := keys[table.name]:
                 rows = folding.tables.under(table, of_table)
                 await live.replace(table, of_table, rows)
 
 
 async def remake(
-    settings: Settings,
-    projection: Projection,
-    columns: Mapping[str, Sequence[str]],
-    value: int,
-    progress: Progress = nothing_told,
+    settings: Settings, projection: Projection, part: Part, progress: Progress = nothing_told
 ) -> int:
-    """Write the rows with this value in any of these columns, by table, as the log gives them;
-    answers how many there are. Raises as `verify` does."""
+    """Write the rows of a part as the log gives them; answers how many there are.
 
-    def wanted(change: Change) -> bool:
-        named = columns.get(change.table.name, ())
-        return any(value_of(change, name) in (value, ANY) for name in named)
-
-    async with opened(settings, projection, wanted) as folding:
+    Raises as `verify` does.
+    """
+    async with opened(settings, projection, part) as folding:
         async with pinned(settings.postgres_url, projection) as served:
             if served is None:
                 raise NotServed(f"nothing is served of {projection.name}")
@@ -127,28 +124,40 @@ async def remake(
             if live is None:
                 raise NotServed(f"nothing is served of {projection.name}")
             await folding.fold_on(live)
-            for table in projection.tables:
-                if named := columns.get(table.name):
-                    await live.clear(table, named, value)
-                    rows = list(folding.tables.rows(table))
-                    await live.insert(table, rows)
-                    made += len(rows)
+            for table in tables_of(projection, part):
+                await live.clear(table, part)
+                rows = list(folding.tables.rows(table))
+                await live.insert(table, rows)
+                made += len(rows)
     return made
 
 
-def value_of(change: Change, column: str) -> object:
-    """What a change says of a column of its table's key, or `ANY`."""
+def tables_of(projection: Projection, part: Part | None) -> Sequence[AnyTable]:
+    tables = projection.tables
+    return tables if part is None else [one for one in tables if part.columns.get(one.name)]
+
+
+def is_of(change: Change, part: Part) -> bool:
+    """Whether it may be to a row of this part."""
+    if isinstance(change, Forget):
+        return change.table.name in part.columns
+    columns = part.columns.get(change.table.name, ())
+    return any(part.holds(value_of(change, column)) for column in columns)
+
+
+def value_of(change: Insert | Add | Close | Revise | Blank, column: str) -> int:
+    """What a change says of a column that every change to a row of its table names."""
+    value: int
     match change:
         case Insert():
-            return change.row[[one.name for one in change.table.columns].index(column)]
+            value = change.row[[one.name for one in change.table.columns].index(column)]
         case Add():
-            return change.key
-        case Forget():
-            return ANY
+            value = change.key
         case Close() | Revise() | Blank():
-            return change.key[change.table.key.index(column)]
+            value = change.key[change.table.key.index(column)]
         case _:
             assert_never(change)
+    return value
 
 
 class Folding:
@@ -159,12 +168,14 @@ class Folding:
         projection: Projection,
         log: PostgresEventLog,
         tables: SqliteTables,
-        wanted: Wanted | None,
+        part: Part | None,
+        pace: Pace | None,
     ) -> None:
         self.tables = tables
         self._projection = projection
         self._log = log
-        self._wanted = wanted
+        self._part = part
+        self._pace = pace
         self._checkpoints: Mapping[int, int] = dict.fromkeys(projection.partitions, 0)
         self._not_applied: frozenset[int] = frozenset()
 
@@ -177,8 +188,12 @@ class Folding:
         """Fold each partition up to its position, but for what has not been applied."""
         after = min(self._checkpoints.values())
         end = max(checkpoints.values(), default=0)
-        async with contextlib.aclosing(lines_between(self._log, after, end + 1)) as batches:
+        at_once = LINES_AT_ONCE if self._pace is None else PACED_LINES
+        read = lines_between(self._log, after, end + 1, at_once)
+        async with contextlib.aclosing(read) as batches:
             async for lines in batches:
+                if self._pace is not None:
+                    await self._pace()
                 # Rows that cannot be read are set aside by the workers, too.
                 events, _ = await asyncio.to_thread(decode_lines, lines)
                 await self._projection.prepare(events)
@@ -190,6 +205,8 @@ class Folding:
         """Fold what has been applied since. Raises `CannotVerify` where that is not all."""
         if self._not_applied - live.not_applied:
             raise CannotVerify("events that were set aside have been applied meanwhile; try again")
+        # The tables are held still for as long as this takes.
+        self._pace = None
         await self.fold(live.checkpoints, live.not_applied)
 
     def _fold(
@@ -208,8 +225,8 @@ class Folding:
                 continue
             try:
                 changes = projection.fold(recorded)
-                if self._wanted is not None:
-                    changes = [change for change in changes if self._wanted(change)]
+                if self._part is not None:
+                    changes = [change for change in changes if is_of(change, self._part)]
                 self.tables.write(position, changes)
             except Exception as problem:
                 # Whatever a fold raises, an event that the workers have applied cannot be folded.
@@ -221,7 +238,10 @@ class Folding:
 
 @contextlib.asynccontextmanager
 async def opened(
-    settings: Settings, projection: Projection, wanted: Wanted | None = None
+    settings: Settings,
+    projection: Projection,
+    part: Part | None = None,
+    pace: Pace | None = None,
 ) -> AsyncIterator[Folding]:
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(rare_collections())
@@ -230,4 +250,4 @@ async def opened(
         stack.push_async_callback(log.close)
         keyring = await PostgresKeyring.connect(settings.postgres_url)
         stack.push_async_callback(keyring.close)
-        yield Folding(projection.with_texts(keyring), log, tables, wanted)
+        yield Folding(projection.with_texts(keyring), log, tables, part, pace)
