@@ -3,42 +3,32 @@
 All on one machine: the service, its PostgreSQL, and wrk, which posts for a thousand members.
 """
 
-import asyncio
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import uvloop
 
-from domain.deciders import DECIDERS
-from domain.shared.identifiers import make_id
-from domain.social.member.commands import RegisterMember, registration
-from domain.social.session.commands import StartSession
 from infra.adapters.migrations import migrate
-from infra.codec import username_key
-from infra.composition.command_api import Resources, opened, utc_now
+from infra.composition.command_api import opened
 from infra.composition.settings import Settings
-from infra.http.authentication import Session, Tokens
-from infra.runtime.execute import Executor
 from infra.servers.process import Program, answers_http, free_port, start
 from tests.benchmarks.append_store import PROBE_TABLE, pgbench, server
 from tests.benchmarks.harness import Result, interleaved
+from tests.benchmarks.members import logged_in
 
 NAME = "append_http"
 TARGET = 0.6
 MEMBERS = 1_000
 CONNECTIONS = 128
 ROUND_SECONDS = 4
-MEMBERS_AT_ONCE = 100
 BODY = json.dumps({"content": "The quick brown fox jumps over the lazy dog, and posts about it."})
 HERE = Path(__file__).parent
 
@@ -65,33 +55,7 @@ async def members(url: str) -> list[str]:
     """Tokens of newly registered members, each logged in."""
     await migrate(url)
     async with opened(Settings(postgres_url=url)) as resources:
-        executor = Executor(resources.log, resources.keyring, DECIDERS, utc_now)
-        tokens: list[str] = []
-        for first in range(0, MEMBERS, MEMBERS_AT_ONCE):
-            numbers = range(first, first + MEMBERS_AT_ONCE)
-            tokens += await asyncio.gather(*(member(resources, executor, n) for n in numbers))
-        return tokens
-
-
-async def member(resources: Resources, executor: Executor, number: int) -> str:
-    now = utc_now()
-    milliseconds = int(now.timestamp() * 1000) - number
-    member_id = make_id(milliseconds, secrets.randbits(22))
-    session_id = make_id(milliseconds, secrets.randbits(22))
-    name = f"member_{number}"
-    await resources.keyring.create(member_id)
-    registered = RegisterMember(
-        member_id=member_id,
-        username_key=username_key(resources.secrets.names, name),
-        username=name,
-        display_name=name,
-    )
-    await executor.execute(*registration(registered))
-    expires_at = now + timedelta(days=1)
-    command = StartSession(session_id=session_id, member_id=member_id, expires_at=expires_at)
-    await executor.execute(command)
-    session = Session(session_id, member_id, int(expires_at.timestamp()))
-    return Tokens(resources.secrets.tokens).sign(session)
+        return [token for token, _ in await logged_in(resources, MEMBERS)]
 
 
 @contextmanager

@@ -97,9 +97,14 @@ def event(post_id: str, member_id: str) -> Recorded:
 
 def pgbench(url: str) -> float:
     """Single-row inserts a second, each its own transaction, as fast as pgbench can."""
+    return scripts_a_second(url, PROBE_INSERT.format(state="\\x" + "5a" * 120))
+
+
+def scripts_a_second(url: str, text: str) -> float:
+    """How often a second pgbench gets through this script."""
     parts = urlsplit(url)
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        script.write(PROBE_INSERT.format(state="\\x" + "5a" * 120))
+        script.write(text)
         script.flush()
         command = (
             f"{PGBENCH} -n -M prepared -c {PGBENCH_CLIENTS} -j 2 -T {ROUND_SECONDS:.0f}"

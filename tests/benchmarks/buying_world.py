@@ -1,19 +1,16 @@
 """Members with full carts before a running command service, and a worker that sells to them."""
 
 import asyncio
+import contextlib
 import itertools
-import re
 import secrets
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
@@ -27,19 +24,13 @@ from domain.commerce.payment.events import PaymentNotified
 from domain.commerce.product.commands import ListProduct
 from domain.commerce.shop.commands import OpenShop
 from domain.commerce.stock.commands import ReceiveStock
-from domain.deciders import DECIDERS
-from domain.shared.identifiers import make_id
 from domain.shared.money import Money
-from domain.social.member.commands import RegisterMember, registration
-from domain.social.session.commands import StartSession
 from infra.adapters.migrations import migrate
-from infra.codec import username_key
 from infra.composition import command_api, commerce_worker, projection_worker
-from infra.composition.command_api import Resources, opened, utc_now
+from infra.composition.command_api import opened
 from infra.composition.logging import configure_logging
 from infra.composition.settings import Settings
 from infra.composition.tasks import COMMERCE_PROCESSES, halves
-from infra.http.authentication import Session, Tokens
 from infra.payments import (
     Accepted,
     Answer,
@@ -49,17 +40,19 @@ from infra.payments import (
     PaymentRequest,
     Refused,
 )
+from infra.ports import LogUnavailable
 from infra.runtime.appliers import ApplierMetrics
 from infra.runtime.execute import Executor
 from infra.servers.adyen_stand_in import adyen_program
 from infra.servers.postgres import start_postgres
 from infra.servers.process import free_port, start
-from tests.benchmarks.append_store import PGBENCH, PGBENCH_CLIENTS
 from tests.benchmarks.feed_world import served
+from tests.benchmarks.members import MADE_AT_ONCE, executor_of, logged_in, new_id
 from tests.market import ADDRESS
 
+T = TypeVar("T")
+
 BUYERS_AT_ONCE = 64
-MADE_AT_ONCE = 100
 WAIT_SECONDS = 60.0
 PRICE = Money("EUR", 1999)
 UNITS = 1_000_000
@@ -78,13 +71,6 @@ BODY = msgspec.json.encode(
         "shippingAddress": ADDRESS,
     }
 )
-
-# What one checkout writes, in three transactions: begun; held and asked; paid and confirmed.
-PROBE_TABLES = """
-    CREATE TABLE probe (id bigserial PRIMARY KEY, stream text NOT NULL, state bytea NOT NULL);
-    CREATE INDEX ON probe (stream);
-"""
-PROBE_ROWS = (3, 3, 9)
 
 
 class AtOnce:
@@ -131,9 +117,12 @@ async def serve_worker(settings: Settings, at_once: bool, ready: Callable[[int],
         group.create_task(
             projection_worker.follow_commerce(settings, halves(None, None)[1].projections, metrics)
         )
-        await asyncio.sleep(1.0)
-        async with commerce_worker.opened(settings, COMMERCE_PROCESSES, payments) as opened_worker:
-            buying, runners, source = opened_worker
+        async with contextlib.AsyncExitStack() as stack:
+            buying, runners, source = await once_there_are_tables(
+                lambda: stack.enter_async_context(
+                    commerce_worker.opened(settings, COMMERCE_PROCESSES, payments)
+                )
+            )
             if payments is not None:
                 payments.execute = buying.sagas.execute
             follower = commerce_worker.follower_of(source, runners)
@@ -142,6 +131,14 @@ async def serve_worker(settings: Settings, at_once: bool, ready: Callable[[int],
             group.create_task(follower.run())
             ready(0)
             await asyncio.Event().wait()
+
+
+async def once_there_are_tables(work: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await work()
+        except LogUnavailable:
+            await asyncio.sleep(0.1)
 
 
 @dataclass
@@ -172,8 +169,18 @@ class Shoppers:
 
     async def buy(self) -> float:
         """Completed checkouts a second, from the first command to the last confirmation."""
+        began, _ = await self._buy(0.0)
+        return len(self.ids) / (time.perf_counter() - began)
+
+    async def latencies(self, rate: float) -> list[float]:
+        """Seconds until each checkout was answered with 202, where `rate` begin a second."""
+        return (await self._buy(1 / rate))[1]
+
+    async def _buy(self, pause_seconds: float) -> tuple[float, list[float]]:
+        """When it began, and how long each command took; ends with the last confirmation."""
         await self.fill_carts()
         number = next(self.numbers)
+        took: list[float] = []
         async with await psycopg.AsyncConnection.connect(
             self.settings.postgres_url, autocommit=True
         ) as connection:
@@ -182,31 +189,30 @@ class Shoppers:
             room = asyncio.Semaphore(BUYERS_AT_ONCE)
             async with aiohttp.ClientSession() as http:
 
-                async def check_out(token: str, buyer: str) -> None:
+                async def check_out(place: int) -> None:
+                    await asyncio.sleep(place * pause_seconds)
                     headers = {
-                        "Authorization": f"Bearer {token}",
-                        "Idempotency-Key": f"{buyer}-{number}",
+                        "Authorization": f"Bearer {self.tokens[place]}",
+                        "Idempotency-Key": f"{self.ids[place]}-{number}",
                         "Content-Type": "application/json",
                     }
                     url = f"http://127.0.0.1:{self.port}/api/checkouts"
+                    asked = time.perf_counter()
                     async with room, http.post(url, data=BODY, headers=headers) as answer:
                         assert answer.status == 202, await answer.text()
+                    took.append(time.perf_counter() - asked)
 
-                await asyncio.gather(*map(check_out, self.tokens, self.ids))
+                await asyncio.gather(*map(check_out, range(len(self.ids))))
                 while await confirmed(connection) - before < len(self.ids):
                     assert time.perf_counter() - began < WAIT_SECONDS, "not all are confirmed"
                     await asyncio.sleep(0.02)
-            return len(self.ids) / (time.perf_counter() - began)
+        return began, took
 
 
 async def confirmed(connection: psycopg.AsyncConnection[Any]) -> int:
     row = await (await connection.execute(CONFIRMED)).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def executor_of(resources: Resources) -> Executor:
-    return Executor(resources.log, resources.keyring, DECIDERS, utc_now)
 
 
 @contextmanager
@@ -235,8 +241,6 @@ def shop(buyers: int, products: int, *, at_once: bool) -> Iterator[tuple[Shopper
                 stand_in = start(program)
                 settings = msgspec.structs.replace(settings, adyen_base_url=program.url)
             made = asyncio.run(made_members(settings, buyers, products))
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(PROBE_TABLES)
             with served(serve_worker, settings, at_once), served(serve_commands, settings):
                 yield Shoppers(settings, port, *made, itertools.count()), url
         finally:
@@ -252,10 +256,7 @@ async def made_members(
     await migrate(settings.postgres_url)
     async with opened(settings) as resources:
         executor = executor_of(resources)
-        made: list[tuple[str, str]] = []
-        for first in range(0, buyers, MADE_AT_ONCE):
-            numbers = range(first, min(first + MADE_AT_ONCE, buyers))
-            made += await asyncio.gather(*(member(resources, executor, n) for n in numbers))
+        made = await logged_in(resources, buyers)
         seller = made[0][1]
         shop_id = new_id(0)
         await executor.execute(
@@ -276,60 +277,3 @@ async def made_members(
                 ReceiveStock(product_id=product_id, quantity=UNITS, reference="bench"),
             )
     return [token for token, _ in made], [id_ for _, id_ in made], ids
-
-
-def new_id(number: int) -> str:
-    return make_id(int(time.time() * 1000) - number, secrets.randbits(22))
-
-
-async def member(resources: Resources, executor: Executor, number: int) -> tuple[str, str]:
-    member_id, session_id, name = new_id(number), new_id(number), f"buyer_{number}"
-    await resources.keyring.create(member_id)
-    registered = RegisterMember(
-        member_id=member_id,
-        username_key=username_key(resources.secrets.names, name),
-        username=name,
-        display_name=name,
-    )
-    await executor.execute(*registration(registered))
-    expires_at = utc_now() + timedelta(days=1)
-    await executor.execute(
-        StartSession(session_id=session_id, member_id=member_id, expires_at=expires_at)
-    )
-    session = Session(session_id, member_id, int(expires_at.timestamp()))
-    return Tokens(resources.secrets.tokens).sign(session), member_id
-
-
-def three_transactions(url: str, seconds: int = 4) -> float:
-    """Scripts a second of pgbench, each writing in three transactions what one checkout writes."""
-    parts = urlsplit(url)
-    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
-        file.write(script())
-        file.flush()
-        command = (
-            f"{PGBENCH} -n -M prepared -c {PGBENCH_CLIENTS} -j 2 -T {seconds}"
-            f" -f {file.name} -h {parts.hostname} -p {parts.port} -U {parts.username}"
-            f" {parts.path[1:]}"
-        )
-        done = subprocess.run(
-            command.split(),
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={"PGPASSWORD": parts.password or ""},
-        )
-    matched = re.search(r"tps = ([\d.]+)", done.stdout)
-    assert matched is not None, done.stdout
-    return float(matched[1])
-
-
-def script() -> str:
-    lines = ["\\set n random(1, 1000000000)"]
-    for rows in PROBE_ROWS:
-        state = "\\x" + "5a" * 150
-        values = ", ".join(
-            f"('checkout-' || :n || '-' || :client_id || '-{n}', '{state}')" for n in range(rows)
-        )
-        lines.append(f"INSERT INTO probe (stream, state) VALUES {values};")
-    return "\n".join(lines) + "\n"

@@ -3,8 +3,9 @@ payments answered in the worker's own process."""
 
 import uvloop
 
-from tests.benchmarks.buying_world import shop, three_transactions
+from tests.benchmarks.buying_world import shop
 from tests.benchmarks.harness import Result, interleaved
+from tests.benchmarks.same_writes import make_tables, three_transactions
 
 NAME = "checkout"
 TARGET = 0.3
@@ -15,6 +16,7 @@ SKUS = 200
 def run(rounds: int) -> Result:
     with shop(BUYERS, SKUS, at_once=True) as (shoppers, url):
         uvloop.run(shoppers.buy())  # Warms up: each session's first request asks the log about it.
+        make_tables(url)
         return interleaved(
             NAME,
             unit="checkouts/s",

@@ -2,8 +2,9 @@
 
 import uvloop
 
-from tests.benchmarks.buying_world import shop, three_transactions
+from tests.benchmarks.buying_world import shop
 from tests.benchmarks.harness import Result, interleaved
+from tests.benchmarks.same_writes import make_tables, three_transactions
 
 NAME = "checkout_provider"
 TARGET = 0.1
@@ -14,6 +15,7 @@ SKUS = 200
 def run(rounds: int) -> Result:
     with shop(BUYERS, SKUS, at_once=False) as (shoppers, url):
         uvloop.run(shoppers.buy())
+        make_tables(url)
         return interleaved(
             NAME,
             unit="checkouts/s",
