@@ -485,7 +485,7 @@ def admin(
             switchboard.faults = msgspec.json.decode(await request.body(), type=Faults)
         except msgspec.DecodeError as problem:
             return answer(422, error(422, "702", str(problem)))
-        postman.wake()
+        postman.hurry()
         return Response(status_code=204)
 
     async def change(request: Request) -> Response:

@@ -82,6 +82,14 @@ class Postman:
     def wake(self) -> None:
         self._news.set()
 
+    def hurry(self) -> None:
+        """Whatever waits for another try is due now: the way may be free again."""
+        now = time.time()
+        for notice in self._ledger.notices.values():
+            if notice.tries:
+                notice.due = min(notice.due, now)
+        self.wake()
+
     async def run(self) -> None:
         room = asyncio.Semaphore(SENDERS)
         async with asyncio.TaskGroup() as group:
