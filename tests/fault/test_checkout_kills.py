@@ -7,6 +7,7 @@ import os
 import random
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ NAMES = ("Ann", "Ann", "Ann", "DECLINED", "CAPTURE_REFUSED", "CAPTURE_FAILED_ONC
 SKUS = 5
 UNITS = 100_000
 PRICE = 1_999
+HOLD_SECONDS = 20
 SETTLE_SECONDS = 90.0
 """How long nothing at all may come to an end while something is open."""
 QUIET_SECONDS = 3.0
@@ -147,6 +149,8 @@ async def survives(folder: Path, chaos: Chaos, buyers: int, purchases: int) -> N
 
 async def settled(system: System, provider: StandIn, shoppers: list[Shopper]) -> None:
     """Every checkout is final, and nobody has anything to say any more."""
+    # From here on nothing is lost any more, and what was is sent again at once.
+    provider.switch()
     deadline, counted, seen = 0.0, 0, (-1, -1)
     while True:
         events = await system.events()
@@ -200,7 +204,9 @@ def check_money(payments: list[Any], confirmed: list[Any]) -> None:
     assert +captured == {data["checkoutId"]: data["total"]["value"] for data in confirmed}
 
 
-def check_units(events: list[Any], confirmed: list[Any], products: list[str]) -> None:
+def check_units(
+    events: list[Any], confirmed: list[Any], products: list[str], units: int = UNITS
+) -> None:
     """Never negative at any position; in the end nothing is held, and what is gone was bought."""
     on_hand: Counter[str] = Counter()
     held: Counter[str] = Counter()
@@ -219,7 +225,7 @@ def check_units(events: list[Any], confirmed: list[Any], products: list[str]) ->
     lines = [line for data in confirmed for order in data["orders"] for line in order["lines"]]
     for product in products:
         bought = sum(line["quantity"] for line in lines if line["productId"] == product)
-        assert on_hand[product] == UNITS - bought
+        assert on_hand[product] == units - bought
 
 
 @pytest.mark.timeout(600)
@@ -228,6 +234,62 @@ async def test_killing_processes_while_members_buy(tmp_path: Path) -> None:
     victims = list(VICTIMS)
     dice.shuffle(victims)
     await survives(tmp_path, Chaos(victims, dice), buyers=12, purchases=12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_held_units_are_back_in_time_though_their_timers_host_dies(tmp_path: Path) -> None:
+    """Also if it dies in the middle of the hold: its successor knows the time from the log."""
+    settings = {"PLAZA_RESERVATION_SECONDS": str(HOLD_SECONDS)}
+    async with running_system(tmp_path, settings=settings) as system:
+        async with Market.open(system.command_url, system.query_url) as market:
+            seller, buyer = await market.seller(), await market.member()
+            product = await seller.list_product(PRICE, 1)
+            await buyer.put(product)
+            checkout_id = (await buyer.buy(card("4212345678901237")))["checkoutId"]
+            await buyer.until(checkout_id, {"awaiting_action"})
+            await asyncio.sleep(HOLD_SECONDS / 2)
+            assert system.kill("commerce-worker")
+            assert (await buyer.finished(checkout_id, 60))["status"] == "cancelled"
+        events = await system.events()
+    (held,) = [event for event in events if event["type"] == "stock.reserved.v1"]
+    (back,) = [event for event in events if event["type"] == "stock.reservation_expired.v1"]
+    began, ended = (datetime.fromisoformat(event["recordedAt"]) for event in (held, back))
+    assert (ended - began).total_seconds() == pytest.approx(HOLD_SECONDS, abs=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+async def test_a_thousand_buyers_want_ten_units(tmp_path: Path) -> None:
+    async with running_system(tmp_path) as system:
+        async with Market.open(system.command_url, system.query_url) as market:
+            seller = await market.seller()
+            product = await seller.list_product(PRICE, 10)
+            buyers: list[Member] = []
+            while len(buyers) < 1_000:
+                buyers += await asyncio.gather(*(market.member() for _ in range(50)))
+            await asyncio.gather(*(buyer.put(product) for buyer in buyers))
+            found = Counter(await asyncio.gather(*(rush(buyer) for buyer in buyers)))
+            assert (await seller.see(f"/api/products/{product}"))["available"] == 0
+        print(dict(found))
+        assert found["confirmed"] == 10
+        assert found["insufficient_stock"] == 990
+        await settled(system, await provider_of(system), [])
+        events = await system.events()
+    confirmed = {e["data"]["checkoutId"] for e in events if e["type"] == "checkout.confirmed.v1"}
+    started = [e["data"] for e in events if e["type"] == "checkout.started.v1"]
+    check_units(events, [d for d in started if d["checkoutId"] in confirmed], [product], 10)
+
+
+async def rush(buyer: Member) -> str:
+    """How one buyer's purchase ends: confirmed, or why not."""
+    answer = await buyer.try_to_buy()
+    if answer.status == 409:
+        (problem,) = answer.body["problems"]
+        return str(problem["code"])
+    assert answer.status == 202, answer
+    done = await buyer.finished(answer.body["checkoutId"], 300)
+    return str(done["failure"]["code"] if done["status"] == "rejected" else done["status"])
 
 
 @pytest.mark.slow
