@@ -1,12 +1,13 @@
 """Traces without a stored trace: every id is computed from what the log holds anyway.
 
 A request's correlation id is its trace. Where it came as a `traceparent` it is the very trace id;
-any other id is hashed into one. Spans are named by what they are of (the request, the event at a
-position, what applied it), so that each process can name its own span, and the one above it,
-without having heard of the other. Which traces are exported is decided by the trace id alone, so
-that all processes decide alike.
+any other id is hashed into one. Spans of events are named by their position, and those of what
+applied them by that and its name: so each process can name its own span, and the one above it,
+without having heard of the other. Only a request's own span is named by chance. Which traces are
+exported is decided by the trace id alone, so that all processes decide alike.
 """
 
+import random
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -24,8 +25,8 @@ CHANCE_BITS = 56
 
 Kind = Literal["server", "client", "internal"]
 
-CORRELATION: ContextVar[str] = ContextVar("correlation", default="")
-"""The request that this task works for, where it calls somebody outside on its behalf."""
+REQUEST: ContextVar[int | None] = ContextVar("request_span", default=None)
+"""The span of the request that this task answers, where traces are exported."""
 
 
 class Parent(NamedTuple):
@@ -69,11 +70,6 @@ def parent_of(traceparent: bytes | None) -> Parent | None:
     return Parent(found[1].decode(), int(found[2], 16))
 
 
-def traceparent_of(correlation_id: str, span: int) -> str:
-    """The header that takes a trace to somebody else."""
-    return f"00-{trace_of(correlation_id):032x}-{span:016x}-01"
-
-
 def trace_of(correlation_id: str) -> int:
     """The trace id of a request."""
     if _is_trace_id(correlation_id) and (trace := int(correlation_id, 16)):
@@ -87,21 +83,21 @@ def span_of(correlation_id: str, *what: str | int) -> int:
     return int.from_bytes(blake2b(named.encode(), digest_size=8).digest()) or 1
 
 
-def request_span(correlation_id: str) -> int:
-    return span_of(correlation_id, "request")
+def new_span() -> int:
+    return random.getrandbits(64) or 1
 
 
 def event_span(correlation_id: str, position: int) -> int:
     return span_of(correlation_id, "event", position)
 
 
-def above_event(recorded: Recorded) -> int:
-    """The span of what caused an event: another event, or the request itself."""
+def above_event(recorded: Recorded) -> int | None:
+    """The span of what caused an event: another event, or the request that is being answered."""
     cause, correlation = recorded.causation_id, recorded.correlation_id
     # A request's own events have its id for both.
     if cause != correlation and cause.isascii() and cause.isdigit():
         return event_span(correlation, int(cause))
-    return request_span(correlation)
+    return REQUEST.get()
 
 
 def is_chosen(trace: int, share: float) -> bool:

@@ -3,13 +3,14 @@
 import time
 from typing import Any
 
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from infra.http.correlation import SCOPE_KEY, request_id_of
 from infra.http.entrance import ANY_METHOD, HEADERS_KEY, UNMATCHED, Entrance
 from infra.http.problems import Problem
-from infra.tracing import Span, Spans, parent_of, request_span, trace_of
+from infra.tracing import REQUEST, Span, Spans, new_span, parent_of, trace_of
 
+SPAN_KEY = "plaza.span"
 GIVEN = (b"traceparent", b"x-request-id")
 
 
@@ -20,6 +21,12 @@ class TracedEntrance(Entrance):
     def __init__(self, *rest: Any, spans: Spans, **named: Any) -> None:
         super().__init__(*rest, **named)
         self._spans = spans
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        span = scope[SPAN_KEY] = new_span()
+        # A request has a task of its own, so that this holds for nothing else.
+        REQUEST.set(span)
+        await super().__call__(scope, receive, send)
 
     def account(self, scope: Scope, status: int, problem: Problem | None, seconds: float) -> None:
         super().account(scope, status, problem, seconds)
@@ -36,7 +43,7 @@ class TracedEntrance(Entrance):
                 name=f"{ANY_METHOD if route is UNMATCHED else scope['method']} {route}",
                 kind="server",
                 trace=trace,
-                span=request_span(correlation_id),
+                span=scope.get(SPAN_KEY) or new_span(),
                 parent=None if parent is None else parent.span_id,
                 began=time.time() - seconds,
                 seconds=seconds,
