@@ -1,7 +1,9 @@
 """CPU of the query service for one page of 20 items, against a hello-world of as many bytes.
 
-The members' timelines are kept, and the service's caches warm; one item in ten is a repost. Both
-run on the same HTTP server, each in a process of its own, whose CPU time is what is measured.
+The members' timelines are kept, and the service's caches warm; one item in ten is a repost. Nothing
+new comes meanwhile: what a page costs whose timeline has grown is in `docs/benchmarks.md`. Both run
+on the same HTTP server, each in a process of its own, whose CPU time is what is measured; the probe
+is an ASGI application as one writes it, which knows nothing of what our server offers besides.
 """
 
 import tempfile

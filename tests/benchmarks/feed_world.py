@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
 from starlette.types import Receive, Scope, Send
@@ -41,6 +41,12 @@ class Size:
     followees: int = 100
     repost_every: int = 10
     likes: int = 20
+
+
+class World(Protocol):
+    """What happens in a square before it is served."""
+
+    async def fill(self, square: Square) -> None: ...
 
 
 @dataclass
@@ -111,7 +117,7 @@ def repost(square: Square, member: str, post_id: str) -> Happened:
 
 
 @asynccontextmanager
-async def filled(world: FeedWorld, postgres_url: str, redis_url: str) -> AsyncIterator[Square]:
+async def filled(world: World, postgres_url: str, redis_url: str) -> AsyncIterator[Square]:
     """The world in a log, its tables, and what pushing needs in Redis."""
     square = await Square.open(postgres_url)
     try:

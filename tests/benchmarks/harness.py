@@ -5,7 +5,7 @@ plainest program that does the same kind of work, in the same rounds, and is jud
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -28,6 +28,21 @@ class Result:
     @property
     def met(self) -> bool:
         return self.value <= self.target if math.isnan(self.probe) else self.ratio >= self.target
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What something costs at sizes that are ten times apart.
+
+    `times_max` is how many times as much the largest may cost as the smallest.
+    """
+
+    name: str
+    of: str
+    sizes: Sequence[int]
+    costs: Sequence[float]
+    unit: str
+    times_max: float
 
 
 def interleaved(

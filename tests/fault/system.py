@@ -110,7 +110,7 @@ class System:
             self.process.wait()
         return bool(pids)
 
-    async def plaza(self, *words: str, expected: int = 0) -> str:
+    async def plaza(self, *words: str, expected: int = 0, seconds: float = VERB_SECONDS) -> str:
         """Run a verb of the command line against this system; answers what it printed."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -121,8 +121,12 @@ class System:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        async with asyncio.timeout(VERB_SECONDS):
-            printed, errors = await process.communicate()
+        try:
+            async with asyncio.timeout(seconds):
+                printed, errors = await process.communicate()
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
         assert process.returncode == expected, f"{words}: {printed!r} {errors.decode()}"
         return printed.decode()
 
