@@ -4,12 +4,16 @@ import asyncio
 import json
 import random
 import secrets
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from pyarrow import fs
 
 from infra.adapters import database_copy
 from infra.adapters.database_copy import COMPUTED, KEPT, MADE_AT_START, Damaged, NotEmpty
@@ -19,6 +23,7 @@ from infra.command_line.main import run
 from infra.composition.backing_up import BackupRefused, back_up, check, restore
 from infra.composition.settings import Settings
 from infra.composition.verifying import verify
+from infra.servers.process import free_port
 from projections import SOCIAL
 from tests.asking import Asking
 from tests.integration.test_pages_follow_the_law import Chance
@@ -193,3 +198,56 @@ async def test_every_table_is_kept_or_can_be_computed(postgres_url: str) -> None
         ).fetchall()
     known = {"log.events", *COMPUTED, *MADE_AT_START, *(kept.name for kept in KEPT)}
     assert {name for (name,) in rows} == known
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a place in a bucket of SeaweedFS, which speaks S3."""
+    folder = tmp_path / "seaweed"
+    folder.mkdir()
+    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+    known = {"accessKey": "plaza", "secretKey": "a secret of tests"}
+    identity = {"name": "plaza", "credentials": [known], "actions": ["Admin", "Read", "Write"]}
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    words = ["-ip=127.0.0.1", f"-dir={folder}", "-s3", "-master.telemetry=false"]
+    words.append(f"-s3.config={config}")
+    for name, port in ports.items():
+        words += [f"-{name}.port={port}", f"-{name}.port.grpc={free_port()}"]
+    binary = Path(sys.executable).with_name("weed")
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([binary, "server", *words], stdout=log, stderr=log, cwd=folder)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", known["accessKey"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", known["secretKey"])
+    options = f"scheme=http&endpoint_override=127.0.0.1:{ports['s3']}"
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                files, _ = fs.FileSystem.from_uri(
+                    f"s3://backups/?{options}&allow_bucket_creation=true"
+                )
+                files.create_dir("backups")
+                break
+            except OSError:
+                assert time.monotonic() < until, (folder / "log").read_text()[-2000:]
+                time.sleep(0.2)
+        yield f"s3://backups/plaza?{options}"
+    finally:
+        server.kill()
+        server.wait(10)
+
+
+async def test_a_bucket_is_as_good_as_a_folder(
+    postgres_url: str, empty_url: str, bucket: str
+) -> None:
+    square, chance = await lively(postgres_url, 40)
+    expected = await pages(square, chance.members[:2])
+    for _ in range(2):
+        made = await asyncio.to_thread(back_up, settings(postgres_url), bucket)
+    await square.close()
+    assert await asyncio.to_thread(check, bucket) == made
+    await asyncio.to_thread(restore, settings(empty_url), bucket)
+    assert await restored_pages(empty_url, chance.members[:2]) == expected
+    with pytest.raises(BackupRefused, match="there is no backup"):
+        await asyncio.to_thread(check, bucket.replace("/plaza?", "/nothing?"))
