@@ -208,25 +208,8 @@ class Executor:
             return None
         if not decided and context.answer is None:
             return Outcome(newest(states))
-        return await self._append(await self._record(decided, now, context), states, context)
-
-    async def _record(
-        self, decided: Sequence[Decided], now: datetime, why: Context
-    ) -> list[Recorded]:
-        persons = {person for _, _, event in decided if (person := person_of(event)) is not None}
-        if persons:
-            await self._keyring.fetch(persons)
-        return [
-            Recorded(
-                stream=stream,
-                version=version,
-                recorded_at=now,
-                event=seal_event(event, self._keyring) if persons else event,
-                correlation_id=why.correlation_id,
-                causation_id=why.causation_id,
-            )
-            for stream, version, event in decided
-        ]
+        recorded = await record(decided, self._keyring, now, context)
+        return await self._append(recorded, states, context)
 
     async def _append(
         self, recorded: Sequence[Recorded], states: Mapping[str, State], context: Context
@@ -295,6 +278,26 @@ def decide(
             decided.append((stream, version, event))
         states[stream] = State(value, version, state.first_position)
     return decided
+
+
+async def record(
+    decided: Sequence[Decided], keyring: Keyring, now: datetime, why: Context
+) -> list[Recorded]:
+    """What was decided, in its envelope, with personal texts sealed. Raises `KeyDestroyed`."""
+    persons = {person for _, _, event in decided if (person := person_of(event)) is not None}
+    if persons:
+        await keyring.fetch(persons)
+    return [
+        Recorded(
+            stream=stream,
+            version=version,
+            recorded_at=now,
+            event=seal_event(event, keyring) if persons else event,
+            correlation_id=why.correlation_id,
+            causation_id=why.causation_id,
+        )
+        for stream, version, event in decided
+    ]
 
 
 def newest(states: Mapping[str, State]) -> int:

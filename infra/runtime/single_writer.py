@@ -14,7 +14,6 @@ from datetime import datetime
 
 from domain.shared.message import Command
 from domain.shared.rejection import Invalid, Rejection
-from infra.codec import person_of, seal_event
 from infra.ports import Clock, EventLog, Keyring, Recorded, StreamMoved
 from infra.runtime.execute import (
     UNEXPLAINED,
@@ -28,6 +27,7 @@ from infra.runtime.execute import (
     Step,
     at_position,
     newest,
+    record,
 )
 
 JOBS_MAX = 200
@@ -176,7 +176,7 @@ class SingleWriter:
                 # A refusal, or a fault of one job's, is no concern of its neighbours.
                 job.decided, job.refusal = (), error
             batch.jobs.append(job)
-            batch.recorded += await self._record(job, now)
+            batch.recorded += await record(job.decided, self._keyring, now, job.context)
         return batch
 
     async def _states(self, jobs: Sequence[Job], *, fresh: bool) -> Batch:
@@ -193,22 +193,6 @@ class SingleWriter:
                     unknown.add(stream)
         loaded = await self._load(unknown) if unknown else {}
         return Batch(states | loaded, set(loaded))
-
-    async def _record(self, job: Job, now: datetime) -> list[Recorded]:
-        persons = {p for _, _, event in job.decided if (p := person_of(event)) is not None}
-        if persons:
-            await self._keyring.fetch(persons)
-        return [
-            Recorded(
-                stream=stream,
-                version=version,
-                recorded_at=now,
-                event=seal_event(event, self._keyring) if persons else event,
-                correlation_id=job.context.correlation_id,
-                causation_id=job.context.causation_id,
-            )
-            for stream, version, event in job.decided
-        ]
 
     def _settle(self, batch: Batch, placed: Sequence[Recorded]) -> list[Job]:
         """Tell who waits; answers those jobs whose outcome nothing has proven yet."""
