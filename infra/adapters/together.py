@@ -1,8 +1,11 @@
 """Joins what many ask for at one moment into one statement."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from infra.ports import LogUnavailable
+from infra.reads import ReadsUnavailable
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -13,7 +16,8 @@ KEYS_MAX = 1_000
 class Together(Generic[K, V]):
     """What is on its way when a key is asked for is not waited for: it may be too old.
 
-    A statement that fails is repeated for each key alone, so that nobody fails for another's key.
+    A statement that is refused is repeated for each key alone, so that nobody fails for another's
+    key. While the server is away, everybody fails at once.
     """
 
     def __init__(self, ask_all: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
@@ -47,14 +51,20 @@ class Together(Generic[K, V]):
     async def _answer(self, waiting: Mapping[K, "asyncio.Future[V | None]"]) -> None:
         try:
             found = await self._ask_all(list(waiting))
+        except (LogUnavailable, ReadsUnavailable) as away:
+            refuse(waiting.values(), away)
         except Exception as error:
             # Whatever it is, it is raised where it was asked for.
-            if len(waiting) > 1:
-                for key, future in waiting.items():
-                    await self._answer({key: future})
+            if len(waiting) == 1:
+                refuse(waiting.values(), error)
                 return
-            for future in waiting.values():
-                future.set_exception(error)
+            for key, future in waiting.items():
+                await self._answer({key: future})
         else:
             for key, future in waiting.items():
                 future.set_result(found.get(key))
+
+
+def refuse(waiting: Iterable["asyncio.Future[Any]"], error: Exception) -> None:
+    for future in waiting:
+        future.set_exception(error)

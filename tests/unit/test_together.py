@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from infra.adapters.together import Together
+from infra.ports import LogUnavailable
 
 
 class Shelf:
@@ -48,6 +49,19 @@ async def test_nobody_fails_for_another_key() -> None:
     found = await asyncio.gather(*map(together.ask, ("mug", "broken")), return_exceptions=True)
     assert found[0] == 3
     assert isinstance(found[1], ValueError)
+
+
+async def test_while_the_server_is_away_everybody_is_told_at_once() -> None:
+    asked: list[Sequence[str]] = []
+
+    async def away(names: Sequence[str]) -> Mapping[str, int]:
+        asked.append(names)
+        raise LogUnavailable("away")
+
+    together = Together(away)
+    found = await asyncio.gather(*map(together.ask, ("mug", "pot")), return_exceptions=True)
+    assert [type(one) for one in found] == [LogUnavailable, LogUnavailable]
+    assert asked == [["mug", "pot"]]
 
 
 async def test_who_stops_waiting_takes_nobody_with_them() -> None:
