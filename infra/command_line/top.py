@@ -216,9 +216,9 @@ def processes(rows: Sequence[Mapping[str, Any]]) -> Table:
 def process(row: Mapping[str, Any]) -> Text:
     text = Text("● ", style="green" if row["up"] else "bold red")
     text.append(row["name"], style="default")
-    if row["cpu"] is not None:
-        megabytes = row["memoryBytes"] / 1024 / 1024
-        text.append(f" {row['cpu']:.0%} {megabytes:,.0f} MB", style="dim")
+    if row["memoryBytes"] is not None:
+        cpu = "" if row["cpu"] is None else f" {row['cpu']:.0%}"
+        text.append(f"{cpu} {row['memoryBytes'] / 1024 / 1024:,.0f} MB", style="dim")
     if (row["starts"] or 0) > 1:
         text.append(f" started {row['starts']} times", style="yellow")
     return text

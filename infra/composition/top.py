@@ -1,7 +1,7 @@
 """What `plaza top` shows, computed from looks at the system: a document of plain numbers."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,39 +32,38 @@ def overview(now: Look, before: Look, first: Look | None = None) -> dict[str, An
 
 
 def rates(now: Look, before: Look) -> dict[str, float | None]:
-    """What happens a second. None where it was not seen at both moments."""
-    seconds = now.at - before.at
-
-    def rate(name: str, **labels: str) -> float:
-        return round(max(0.0, now.sum(name, **labels) - before.sum(name, **labels)) / seconds, 1)
-
+    """What happens a second, in the processes that answered both times."""
     appended = None
     if now.state is not None and before.state is not None:
-        appended = round((now.state.head - before.state.head) / seconds, 1)
+        appended = round((now.state.head - before.state.head) / (now.at - before.at), 1)
     count = f"{REQUESTS}_count"
     return {
         "events": appended,
-        "commands": requests(now, before, "command-api"),
-        "queries": requests(now, before, "query-api"),
-        "feedPages": rate(count, route="/api/feed"),
-        "deliveries": rate("plaza_fanout_deliveries_total"),
-        "refusals": rate("plaza_http_refused_total"),
+        "commands": rate(now, before, lambda one: asked(one, "command-api")),
+        "queries": rate(now, before, lambda one: asked(one, "query-api")),
+        "feedPages": rate(now, before, lambda one: one.sum(count, route="/api/feed")),
+        "deliveries": rate(now, before, lambda one: one.sum("plaza_fanout_deliveries_total")),
+        "refusals": rate(now, before, lambda one: one.sum("plaza_http_refused_total")),
     }
 
 
-def requests(now: Look, before: Look, job: str) -> float:
-    """Requests to a service a second, those for its health left out."""
+def rate(now: Look, before: Look, counted: Callable[[Scrape], float]) -> float:
+    """How much what is counted has grown a second; a process that began anew counts as none."""
+    earlier = {scrape.process: scrape for scrape in before.scrapes if scrape.answered}
+    grown = sum(
+        max(0.0, counted(scrape) - counted(earlier[scrape.process]))
+        for scrape in now.scrapes
+        if scrape.answered and scrape.process in earlier
+    )
+    return round(grown / (now.at - before.at), 1)
 
-    def total(look: Look) -> float:
-        return sum(
-            value
-            for scrape in look.scrapes
-            if scrape.job == job
-            for labels, value in scrape.of(f"{REQUESTS}_count").items()
-            if dict(labels)["route"] not in HEALTH
-        )
 
-    return round(max(0.0, total(now) - total(before)) / (now.at - before.at), 1)
+def asked(scrape: Scrape, job: str) -> float:
+    """Requests to a service so far, those for its health left out."""
+    if scrape.job != job:
+        return 0.0
+    counts = scrape.of(f"{REQUESTS}_count").items()
+    return sum(value for labels, value in counts if dict(labels)["route"] not in HEALTH)
 
 
 def followers(now: Look) -> list[dict[str, Any]]:
@@ -165,22 +164,23 @@ def processes(now: Look, before: Look) -> list[dict[str, Any]]:
             }
             for name, scrape in scrapes.items()
         ]
-    earlier = next((one for one in before.scrapes if one.process == "supervisor"), supervisor)
+    earlier = next((one for one in before.scrapes if one.process == "supervisor"), None)
     seconds = now.at - before.at
 
-    def of(scrape: Scrape, metric: str, child: str) -> float:
-        return scrape.sum(metric, child=child)
+    def cpu(child: str) -> float | None:
+        if earlier is None or not earlier.answered:
+            return None
+        name = "plaza_child_cpu_seconds_total"
+        used = supervisor.sum(name, child=child) - earlier.sum(name, child=child)
+        return round(max(0.0, used) / seconds, 3)
 
-    cpu = "plaza_child_cpu_seconds_total"
     return [
         {
             "name": child,
             "up": bool(up),
-            "cpu": round(
-                max(0.0, of(supervisor, cpu, child) - of(earlier, cpu, child)) / seconds, 3
-            ),
-            "memoryBytes": int(of(supervisor, "plaza_child_memory_bytes", child)),
-            "starts": int(of(supervisor, "plaza_child_starts_total", child)),
+            "cpu": cpu(child),
+            "memoryBytes": int(supervisor.sum("plaza_child_memory_bytes", child=child)),
+            "starts": int(supervisor.sum("plaza_child_starts_total", child=child)),
         }
         for child, up in by_label(supervisor.of("plaza_child_up"), "child").items()
     ]

@@ -19,7 +19,7 @@ from infra.timelines import TimelinesUnavailable
 
 SCRAPE_SECONDS = 2.0
 SCRAPE_BYTES_MAX = 16 * 1024 * 1024
-REDIS_SECONDS = 0.5
+REDIS_SECONDS = 2.0
 
 Labels = frozenset[tuple[str, str]]
 
@@ -96,7 +96,9 @@ class Watcher:
 async def watching(settings: Settings) -> AsyncIterator[Watcher]:
     """A watcher, for as long as this is open. Its connections are made when it first looks."""
     async with contextlib.AsyncExitStack() as stack:
-        timelines = RedisTimelineReader(settings.redis_url) if settings.redis_url else None
+        timelines = (
+            RedisTimelineReader(settings.redis_url, REDIS_SECONDS) if settings.redis_url else None
+        )
         if timelines is not None:
             await timelines.open()
             stack.push_async_callback(timelines.close)
