@@ -94,7 +94,7 @@ async def ask(port: int, tokens: Sequence[str], seconds: float) -> list[float]:
 async def filled(postgres_url: str) -> list[str]:
     """Members by real events; follows and posts straight into the tables, as a rebuild leaves
     them. Answers the readers' tokens."""
-    square = await Square.open(postgres_url)
+    square = await Square.open(postgres_url, commerce=True)
     readers = [await square.member(f"reader_{number}") for number in range(READERS)]
     authors = [await square.member(f"author_{number}") for number in range(AUTHORS)]
     start = await square.apply()

@@ -1,0 +1,118 @@
+"""How long a page of any moment takes: p99 of feeds as of random positions, against pages that are
+pulled from the same tables as of now, with Redis dead. 500 followees, 1,000,000 posts."""
+
+import asyncio
+import itertools
+import math
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+import uvloop
+
+from infra.composition.settings import Settings
+from infra.servers.postgres import start_postgres
+from infra.servers.process import free_port
+from tests.benchmarks.feed_degraded import CONNECTIONS, POSTS, filled
+from tests.benchmarks.feed_world import request, serve_feeds, served
+from tests.benchmarks.harness import Result, interleaved
+
+NAME = "asof_feed"
+TARGET = 0.5
+"""At most twice as long as the live page."""
+
+ROUND_SECONDS = 5.0
+
+
+def run(rounds: int) -> Result:
+    with tempfile.TemporaryDirectory(prefix="plaza-bench-") as folder:
+        Path(folder).chmod(0o755)
+        postgres, postgres_url = start_postgres(Path(folder) / "postgres")
+        try:
+            return measured(postgres_url, rounds)
+        finally:
+            postgres.stop()
+
+
+def measured(postgres_url: str, rounds: int) -> Result:
+    tokens = uvloop.run(filled(postgres_url))
+    with psycopg.connect(postgres_url) as connection:
+        first = number(connection, "SELECT min(position) FROM posts_b1.posts")
+        head = number(connection, "SELECT min(position) FROM public.checkpoints")
+        raise_log_to(connection, head)
+    settings = Settings(
+        postgres_url=postgres_url,
+        redis_url=f"redis://127.0.0.1:{free_port()}/0",
+        query_api_port=0,
+    )
+    with served(serve_feeds, settings) as server:
+
+        def live() -> float:
+            return p99(server.port, tokens, itertools.repeat("/api/feed"))
+
+        def then() -> float:
+            return p99(server.port, tokens, moments(first + POSTS // 2, head))
+
+        live()
+        then()
+        # Harness ratios are better when higher: how often a page of then fits into one of now.
+        result = interleaved(
+            NAME,
+            unit="ms p99",
+            target=TARGET,
+            rounds=rounds,
+            measure=lambda: 1 / then(),
+            probe=lambda: 1 / live(),
+        )
+    return replace(result, value=1000 / result.value, probe=1000 / result.probe)
+
+
+def number(connection: psycopg.Connection, query: LiteralString) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
+
+def raise_log_to(connection: psycopg.Connection, head: int) -> None:
+    """Positions that tables name are ones that the log has reached."""
+    connection.execute(
+        "UPDATE log.events SET notification_id = %s"
+        " WHERE notification_id = (SELECT max(notification_id) FROM log.events)",
+        [head],
+    )
+
+
+def moments(first: int, last: int) -> Iterator[str]:
+    dice = random.Random(7)
+    while True:
+        yield f"/api/feed?asOf={dice.randrange(first, last)}"
+
+
+def p99(port: int, tokens: Sequence[str], paths: Iterator[str]) -> float:
+    """The seconds that all but one in a hundred pages took at most."""
+    turns = itertools.cycle(tokens)
+    seconds = sorted(uvloop.run(ask(port, lambda: request(next(paths), next(turns)))))
+    return seconds[math.ceil(0.99 * len(seconds)) - 1]
+
+
+async def ask(port: int, next_request: Callable[[], bytes]) -> list[float]:
+    seen: list[float] = []
+    until = time.perf_counter() + ROUND_SECONDS
+
+    async def keep_asking() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (started := time.perf_counter()) < until:
+            writer.write(next_request())
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            body = await reader.readexactly(length)
+            assert body.startswith(b'{"posts":[{'), body[:200]
+            seen.append(time.perf_counter() - started)
+        writer.close()
+
+    await asyncio.gather(*(keep_asking() for _ in range(CONNECTIONS)))
+    return seen
