@@ -1,6 +1,7 @@
 """Timers ring when their time has come, whatever the clock does meanwhile."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,77 +12,73 @@ START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class Watch:
-    """A clock that is set by hand and else shows the time that passes."""
+    """A clock that stands until it is set."""
 
     def __init__(self) -> None:
-        self._began = asyncio.get_running_loop().time()
-        self.set_by = timedelta()
+        self.shows = START
 
     def __call__(self) -> datetime:
-        passed = asyncio.get_running_loop().time() - self._began
-        return START + timedelta(seconds=passed) + self.set_by
-
-
-@pytest.fixture(autouse=True)
-def quick_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.runtime.timers.LOOK_SECONDS", 0.02)
-
-
-@pytest.fixture
-async def watch() -> Watch:
-    return Watch()
+        return self.shows
 
 
 class Alarm:
-    def __init__(self, watch: Watch) -> None:
+    """Timers under way, and what they have rung."""
+
+    def __init__(self) -> None:
+        self.watch = Watch()
         self.rung: list[str] = []
-        self.timers = Timers(watch, self.rung.append)
+        self.timers = Timers(self.watch, self.rung.append)
 
-    def run(self) -> "asyncio.Task[None]":
-        return asyncio.create_task(self.timers.run())
+    async def rings(self, *expected: str) -> None:
+        async with asyncio.timeout(20):
+            while self.rung != list(expected):
+                assert len(self.rung) <= len(expected), self.rung
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        assert self.rung == list(expected)
 
 
-async def test_each_key_rings_once_at_its_last_time(watch: Watch) -> None:
-    alarm = Alarm(watch)
-    alarm.timers.set("late", START + timedelta(seconds=0.06))
-    alarm.timers.set("moved", START + timedelta(seconds=0.01))
-    alarm.timers.set("moved", START + timedelta(seconds=0.04))
-    alarm.timers.set("cleared", START + timedelta(seconds=0.01))
-    alarm.timers.clear("cleared")
-    running = alarm.run()
-    await asyncio.sleep(0.02)
-    assert alarm.rung == []
-    await asyncio.sleep(0.1)
-    assert alarm.rung == ["moved", "late"]
+@pytest.fixture
+async def alarm(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Alarm]:
+    monkeypatch.setattr("infra.runtime.timers.LOOK_SECONDS", 0.01)
+    # A clock that stands is late by as much as a test takes.
+    monkeypatch.setattr("infra.runtime.timers.BACK_SECONDS", 120.0)
+    alarm = Alarm()
+    running = asyncio.create_task(alarm.timers.run())
+    yield alarm
     running.cancel()
 
 
-async def test_a_clock_set_forward_rings_what_has_become_due(watch: Watch) -> None:
-    alarm = Alarm(watch)
+async def test_each_key_rings_once_at_its_last_time(alarm: Alarm) -> None:
+    alarm.timers.set("late", START + timedelta(seconds=60))
+    alarm.timers.set("moved", START + timedelta(seconds=10))
+    alarm.timers.set("moved", START + timedelta(seconds=40))
+    alarm.timers.set("cleared", START + timedelta(seconds=10))
+    alarm.timers.clear("cleared")
+    alarm.watch.shows += timedelta(seconds=20)
+    await alarm.rings()
+    alarm.watch.shows += timedelta(seconds=30)
+    await alarm.rings("moved")
+    alarm.watch.shows += timedelta(seconds=30)
+    await alarm.rings("moved", "late")
+
+
+async def test_a_clock_set_forward_rings_what_has_become_due(alarm: Alarm) -> None:
     alarm.timers.set("soon", START + timedelta(minutes=5))
     alarm.timers.set("later", START + timedelta(hours=5))
-    running = alarm.run()
-    await asyncio.sleep(0.03)
-    assert alarm.rung == []
-    watch.set_by = timedelta(hours=1)
-    await asyncio.sleep(0.06)
-    assert alarm.rung == ["soon"]
-    running.cancel()
+    await alarm.rings()
+    alarm.watch.shows += timedelta(hours=1)
+    await alarm.rings("soon")
 
 
-async def test_a_clock_set_back_rings_everybody_and_keeps_the_timers(watch: Watch) -> None:
-    alarm = Alarm(watch)
+async def test_a_clock_set_back_rings_everybody_and_keeps_the_timers(alarm: Alarm) -> None:
     alarm.timers.set("one", START + timedelta(hours=1))
     alarm.timers.set("two", START + timedelta(hours=2))
-    running = alarm.run()
-    await asyncio.sleep(0.03)
-    watch.set_by = -timedelta(hours=3)
-    await asyncio.sleep(0.06)
-    assert alarm.rung == ["one", "two"]
-    watch.set_by = timedelta(hours=1)
-    await asyncio.sleep(0.06)
-    assert alarm.rung == ["one", "two", "one"]
-    running.cancel()
+    await alarm.rings()
+    alarm.watch.shows -= timedelta(hours=3)
+    await alarm.rings("one", "two")
+    alarm.watch.shows += timedelta(hours=4)
+    await alarm.rings("one", "two", "one")
 
 
 async def test_errands_end_with_what_they_run_beside() -> None:
