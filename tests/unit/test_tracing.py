@@ -1,5 +1,7 @@
 """Trace context is taken in as W3C says, and ids of spans are the same whoever computes them."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -110,3 +112,12 @@ def test_the_share_of_traces_that_is_exported_is_about_what_was_asked_for() -> N
     assert sum(is_chosen(trace, 0.25) for trace in traces) == pytest.approx(1_000, rel=0.15)
     assert all(is_chosen(trace, 1.0) for trace in traces)
     assert not any(is_chosen(trace, 0.0) for trace in traces)
+
+
+def test_nobody_loads_what_exports_traces_unless_it_is_asked_for() -> None:
+    program = (
+        "import sys, infra.composition.command_api, infra.composition.query_api,"
+        " infra.composition.projection_worker;"
+        " sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
