@@ -9,13 +9,12 @@ short texts near its beginning, and `log.recorded_at` reads the time there.
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import date
-from typing import Self
 
 from msgspec import Struct
 
 from infra.adapters.event_log import COLUMNS, READER_SETTINGS
 from infra.adapters.log_listener import HEAD
-from infra.adapters.pools import Pool
+from infra.adapters.pools import Pooled
 from infra.codec import Line
 
 STRETCH = 100_000
@@ -61,20 +60,12 @@ class Summed(Struct, frozen=True, kw_only=True):
     last: int
 
 
-class LogQueries:
+class LogQueries(Pooled):
     """Raises `LogUnavailable`, as the log does."""
 
-    def __init__(self, postgres_url: str) -> None:
-        self._pool = Pool(postgres_url, "plaza-log-queries", CONNECTIONS_MAX, READER_SETTINGS)
-
-    @classmethod
-    async def open(cls, postgres_url: str) -> Self:
-        opened = cls(postgres_url)
-        await opened._pool.open()
-        return opened
-
-    async def close(self) -> None:
-        await self._pool.close()
+    pool_name = "plaza-log-queries"
+    connections_max = CONNECTIONS_MAX
+    pool_settings = READER_SETTINGS
 
     async def head(self) -> int:
         return int((await self._pool.rows(HEAD))[0][0])

@@ -2,10 +2,9 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 from domain.shared.identifiers import id_number, id_text
-from infra.adapters.pools import Connection, Pool, Row
+from infra.adapters.pools import Connection, Pooled, Row
 from infra.adapters.projection_builds import search_path
 from infra.codec import SOCIAL_PARTITIONS
 from infra.ports import OPEN, Trace, TraceKind
@@ -51,20 +50,11 @@ POSITION = """
 """
 
 
-class PostgresMemberTraces:
+class PostgresMemberTraces(Pooled):
     """`infra.ports.MemberTraces` on the tables of the graph, posts and engagement."""
 
-    def __init__(self, postgres_url: str) -> None:
-        self._pool = Pool(postgres_url, "plaza-traces", CONNECTIONS_MAX, {})
-
-    @classmethod
-    async def open(cls, postgres_url: str) -> Self:
-        opened = cls(postgres_url)
-        await opened._pool.open()
-        return opened
-
-    async def close(self) -> None:
-        await self._pool.close()
+    pool_name = "plaza-traces"
+    connections_max = CONNECTIONS_MAX
 
     async def of(self, member_id: str) -> AsyncIterator[Sequence[Trace]]:
         for source in SOURCES:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -76,3 +76,26 @@ class Pool:
                 if left <= 0:
                     raise LogUnavailable(str(error)) from error
                 await asyncio.sleep(0.02)
+
+
+class Pooled:
+    """What asks over a pool of its own, from the moment it is opened until it is closed.
+
+    `pool_name` is for whoever looks into `pg_stat_activity`.
+    """
+
+    pool_name: ClassVar[str]
+    connections_max: ClassVar[int]
+    pool_settings: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, postgres_url: str) -> None:
+        self._pool = Pool(postgres_url, self.pool_name, self.connections_max, self.pool_settings)
+
+    @classmethod
+    async def open(cls, postgres_url: str) -> Self:
+        opened = cls(postgres_url)
+        await opened._pool.open()
+        return opened
+
+    async def close(self) -> None:
+        await self._pool.close()

@@ -1,9 +1,8 @@
 """How far processes have got, beside the checkpoints of projections, and what they set aside."""
 
 from collections.abc import Mapping
-from typing import Self
 
-from infra.adapters.pools import Pool
+from infra.adapters.pools import Pooled
 from infra.ports import Parked, Settled
 
 BUILD = 0
@@ -33,20 +32,11 @@ SETTLE = """
 """
 
 
-class PostgresProgress:
+class PostgresProgress(Pooled):
     """`infra.ports.Progress` on `public.checkpoints` and `public.dead_letters`."""
 
-    def __init__(self, postgres_url: str) -> None:
-        self._pool = Pool(postgres_url, "plaza-processes", 1, {})
-
-    @classmethod
-    async def open(cls, postgres_url: str) -> Self:
-        opened = cls(postgres_url)
-        await opened._pool.open()
-        return opened
-
-    async def close(self) -> None:
-        await self._pool.close()
+    pool_name = "plaza-processes"
+    connections_max = 1
 
     async def checkpoints(self, process: str) -> Mapping[int, int]:
         return dict(await self._pool.rows(CHECKPOINTS, [process, BUILD]))

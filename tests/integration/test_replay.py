@@ -151,6 +151,13 @@ async def test_the_example_of_orders_counts_them_by_hour(postgres_url: str, tmp_
         2026010112: {"orders": 1, "units": 1, "from_posts": 1, "position": 2},
         2026010113: {"orders": 2, "units": 7, "from_posts": 1, "position": 3},
     }
+    with psycopg.connect(postgres_url) as connection:
+        counted = connection.execute(
+            "SELECT to_char(to_timestamp(log.recorded_at(state) / 1e6) AT TIME ZONE 'UTC',"
+            " 'YYYYMMDDHH24')::bigint, count(*) FROM log.events"
+            " WHERE topic = 'order.created.v1' GROUP BY 1"
+        ).fetchall()
+    assert dict(counted) == {hour: row["orders"] for hour, row in rows.items()}
 
 
 FAILING = """
