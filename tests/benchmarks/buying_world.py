@@ -26,6 +26,7 @@ from domain.commerce.shop.commands import OpenShop
 from domain.commerce.stock.commands import ReceiveStock
 from domain.shared.money import Money
 from infra.adapters.migrations import migrate
+from infra.adapters.postgres_projections import PostgresProjections
 from infra.composition import command_api, commerce_worker, projection_worker
 from infra.composition.command_api import opened
 from infra.composition.logging import configure_logging
@@ -46,6 +47,7 @@ from infra.runtime.execute import Executor
 from infra.servers.adyen_stand_in import adyen_program
 from infra.servers.postgres import start_postgres
 from infra.servers.process import free_port, start
+from projections import members, sessions
 from tests.benchmarks.feed_world import served
 from tests.benchmarks.members import MADE_AT_ONCE, executor_of, logged_in, new_id
 from tests.market import ADDRESS
@@ -254,6 +256,10 @@ async def made_members(
 ) -> tuple[list[str], list[str], list[str]]:
     """Tokens and ids of members, and ids of products with plenty of stock."""
     await migrate(settings.postgres_url)
+    # The social half's worker does not run here; the command service looks who is still there.
+    tables = PostgresProjections(settings.postgres_url, (members.PROJECTION, sessions.PROJECTION))
+    await tables.checkpoints()
+    await tables.close()
     async with opened(settings) as resources:
         executor = executor_of(resources)
         made = await logged_in(resources, buyers)
