@@ -33,7 +33,7 @@ TAGGED_POSTS = RangeTable(
     key=("post_id",),
     revisable=True,
     unique=(("post_id",),),
-    indexes=("(created_at)", "(author_id)"),
+    indexes=("(created_at DESC, position DESC)", "(author_id)"),
 )
 
 

@@ -57,14 +57,22 @@ class Kept(Generic[T]):
             if age <= fresh:
                 return value
             if cost <= CHEAP_SECONDS or age > STALE_TIMES * fresh:
-                await self._renewed()
-                continue
+                return await self._renewed_or(value)
             self._renew()
             return value
 
     async def _renewed(self) -> None:
         # Whoever stops waiting does not stop it for the others.
         await asyncio.shield(self._renew())
+
+    async def _renewed_or(self, value: T) -> T:
+        """What is known is better than nothing while it cannot be found out anew."""
+        try:
+            await self._renewed()
+        except ReadsUnavailable:
+            return value
+        assert self._found is not None
+        return self._found[0]
 
     def _renew(self) -> "asyncio.Task[None]":
         if self._renewal is None:

@@ -29,12 +29,13 @@ SECOND_HOP_MAX = 200
 TIES_MAX = 500
 """Whoever follows thousands is answered from the newest follows, and from theirs in turn."""
 
+TAGGED_POSTS_MAX = 250_000
+"""A board is made of so many posts at most, the newest: on a busier day its window is shorter."""
+
 ORDERED_WEIGHS = 3
 """As much as so many products that are only in a cart."""
 
-DECAY = (
-    f"power(0.5::float8, extract(epoch FROM %(moment)s - at)::float8 / {HALF_LIFE.total_seconds()})"
-)
+DECAY = f"power(0.5::float8, date_part('epoch', %(moment)s - at) / {HALF_LIFE.total_seconds()})"
 RANKED = """
 GROUP BY name ORDER BY weight DESC, count DESC, name COLLATE "C" LIMIT %(limit)s
 """
@@ -44,9 +45,12 @@ TAGS = f"""
 SELECT name, count(*) AS count, sum(round({UNIT} * {DECAY})::bigint)::bigint AS weight
 FROM (
     SELECT tag AS name, author_id, max(created_at) AS at
-    FROM tagged_posts CROSS JOIN LATERAL unnest(tags) AS tag
-    WHERE created_at > %(since)s AND created_at <= %(moment)s
-      AND position <= %(at)s AND until > %(at)s
+    FROM (
+        SELECT author_id, created_at, tags FROM tagged_posts
+        WHERE created_at > %(since)s AND created_at <= %(moment)s
+          AND position <= %(at)s AND until > %(at)s
+        ORDER BY created_at DESC, position DESC LIMIT {TAGGED_POSTS_MAX}) newest
+    CROSS JOIN LATERAL unnest(tags) AS tag
     GROUP BY tag, author_id) used
 {RANKED}
 """
