@@ -42,7 +42,7 @@ from infra.search_reads import (
 
 INDEX_OF: Mapping[Kind, SearchIndex] = {"posts": POSTS, "users": MEMBERS, "products": PRODUCTS}
 
-WINDOWS = (2.0, 20.0)
+HALF_LIVES = 2.0
 """How far back, in half-lives of recency, the best posts are looked for before all are."""
 
 
@@ -64,13 +64,13 @@ class OpenSearchReads:
 
     async def best_posts(self, query: Query, now: datetime, limit: int) -> Sequence[int]:
         matching = posts_matching(query)
-        days = [window * self._ranking.half_life_days for window in WINDOWS]
+        lately = now - timedelta(days=HALF_LIVES * self._ranking.half_life_days)
         # All posts that match have all the words, so recency tells them apart most. What is old is
         # looked at only where what is not does not fill the list: common words are dear otherwise.
-        for after in [*(now - timedelta(days=one) for one in days), None]:
+        for after in (lately, None):
             body = best_posts_body(matching, self._ranking, now, after, limit)
             hits = (await self._search(POSTS, body))["hits"]["hits"]
-            if len(hits) >= limit or after is None:
+            if len(hits) >= limit:
                 break
         return [id_number(hit["sort"][1]) for hit in hits]
 
