@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import pairwise
 from threading import Lock
+from typing import Any
 
 import Stemmer
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from domain.shared.text import WORD, case_folded, folded
 
@@ -119,7 +119,7 @@ def _stemmer(language: str) -> Stemmer.Stemmer | None:
     return None if name is None else Stemmer.Stemmer(name)
 
 
-def _identifier() -> LanguageIdentifier:
+def _identifier() -> Any:
     # Whoever comes while it is being loaded waits, rather than load it too.
     with _loading:
         return _loaded()
@@ -129,7 +129,10 @@ _loading = Lock()
 
 
 @cache
-def _loaded() -> LanguageIdentifier:
+def _loaded() -> Any:
+    # The model takes tens of megabytes, which only those have who write documents.
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415
+
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
     identifier.set_languages(LANGUAGES)
     return identifier

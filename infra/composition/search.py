@@ -1,12 +1,10 @@
 """Search indices, assembled: what keeps them current, and what operators do with them."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from opensearchpy import AsyncOpenSearch
 
-from infra.adapters import text_analysis
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.opensearch_index import OpenSearchStore
 from infra.adapters.postgres_builds import PostgresBuilds
@@ -33,8 +31,6 @@ async def indexing(  # noqa: PLR0913, PLR0917
     search server."""
     if not projections or not settings.opensearch_url:
         return []
-    # The first document would wait for it otherwise, which takes seconds on a busy machine.
-    asyncio.get_running_loop().run_in_executor(None, text_analysis.prepare)
     keyring = await PostgresKeyring.connect(settings.postgres_url)
     stack.push_async_callback(keyring.close)
     client = search_client(settings.opensearch_url)

@@ -68,7 +68,7 @@ async def p99(mode: str) -> float:
             with posting(system, tokens, FULL_SPEED_SECONDS) as loader:
                 assert loader.stdout is not None
                 full_speed = json.loads(await asyncio.to_thread(loader.stdout.read))["rate"]
-            client = search_client(search_url(data))
+            client = search_client(search_url(data), GIVE_UP_SECONDS)
             try:
                 await quiet(world, client)
                 seconds = SAMPLES * (PAUSE_SECONDS + TARGET_SECONDS)
