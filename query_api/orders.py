@@ -1,6 +1,7 @@
 """Orders, as their buyer and as their seller see them. To everybody else they do not exist."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import UNSET
@@ -30,7 +31,8 @@ from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
 from query_api.walk import Walk
 
 TAG = "Orders"
-ROLES = ("buyer", "seller")
+Role = Literal["buyer", "seller"]
+ROLES = get_args(Role)
 _decode_lines = msgspec.json.Decoder(list[OrderLine]).decode
 
 
@@ -57,7 +59,7 @@ def routes(market: Market) -> list[Route]:
             tag=TAG,
             answers={200: OrderList},
             parameters=[
-                Parameter("role", str, "`buyer` (the default) or `seller`."),
+                Parameter("role", Role, "`buyer` is the default."),
                 *LIST_PARAMETERS,
                 LOG_POSITION,
             ],

@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
 
 from domain.shared.identifiers import id_number
 from infra.servers.adyen_stand_in.notifications import envelope, signed
@@ -574,6 +576,52 @@ async def test_a_catalogue_is_imported_once(market: Market, system: System, tmp_
 async def enough(shown: Callable[[], Awaitable[list[Any]]], number: int) -> bool:
     found = await shown()
     return len(found) == number and all(product["available"] for product in found)
+
+
+@pytest.fixture(scope="module")
+async def reader(system: System) -> dict[str, str]:
+    """The headers of somebody who is logged in."""
+    async with Market.open(system.command_url, system.query_url) as opened:
+        return {"Authorization": f"Bearer {(await opened.member()).token}"}
+
+
+@pytest.fixture(scope="module")
+def contract(system: System) -> Any:
+    found = schemathesis.openapi.from_url(f"{system.query_url}/openapi.json")
+    return found.include(path_regex="^/api/(products|cart|checkouts|orders)")
+
+
+def test_pages_are_answered_as_documented(contract: Any, reader: dict[str, str]) -> None:
+    operations = [found.ok() for found in contract.get_all_operations()]
+    assert {f"{one.method.upper()} {one.path}" for one in operations} == {
+        "GET /api/products",
+        "GET /api/products/{product_id}",
+        "GET /api/cart",
+        "GET /api/checkouts/{checkout_id}",
+        "GET /api/orders",
+        "GET /api/orders/{order_id}",
+    }
+    for operation in operations:
+        ask_whatever_is_allowed(operation, reader)
+
+
+def ask_whatever_is_allowed(operation: Any, headers: dict[str, str]) -> None:
+    @settings(
+        max_examples=10,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy())
+    def ask(case: Any) -> None:
+        # What was not handed out is refused, and no schema can say what that is.
+        case.headers.pop("Log-Position", None)
+        for name in ("cursor", "asOf"):
+            case.query.pop(name, None)
+        case.call_and_validate(headers=headers)
+
+    ask()
 
 
 async def test_the_read_tables_are_what_the_log_says_after_all_this(system: System) -> None:
