@@ -153,10 +153,10 @@ def name_of(words: list[str]) -> str:
 async def running_system(
     folder: Path, *, full: bool = False, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[System]:
-    """A system that is stopped in the end, whatever happened to it."""
+    """A system that is stopped in the end, whatever happened to it, also if it never got ready."""
     system = System(folder, full, settings or {})
-    await system.start()
     try:
+        await system.start()
         yield system
     finally:
         await system.stop()
