@@ -150,7 +150,7 @@ def routes(context: Context, index: SearchIndex, products: Products) -> list[Rou
         page = await page_of(
             results, found.rest(wanted, results), found.visible(viewer), wanted.limit
         )
-        shown = await found.json(wanted, page.shown, viewer, tolerant=results.tolerant)
+        shown = await found.json(results, page.shown, viewer)
         degraded = b',"degraded":true' if await index.degraded(kind) else b""
         return Response(b'{"results":%b%b%b}' % (shown, end(page, walk), degraded), media_type=JSON)
 

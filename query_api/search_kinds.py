@@ -61,9 +61,7 @@ class Found(Protocol[S]):
 
     def visible(self, viewer: Viewer) -> Visible[S]: ...
 
-    async def json(
-        self, wanted: Asked, shown: Sequence[S], viewer: Viewer, *, tolerant: bool
-    ) -> bytes:
+    async def json(self, results: Results, shown: Sequence[S], viewer: Viewer) -> bytes:
         """The list of what is shown, and what goes with it."""
         ...
 
@@ -104,10 +102,8 @@ class Posts:
 
         return seen
 
-    async def json(
-        self, wanted: Asked, shown: Sequence[Item], viewer: Viewer, *, tolerant: bool
-    ) -> bytes:
-        del wanted, tolerant
+    async def json(self, results: Results, shown: Sequence[Item], viewer: Viewer) -> bytes:
+        del results
         await self._context.viewers.know(viewer, [item.post_position for item in shown])
         return b"[" + posts_json(shown, viewer) + b"]"
 
@@ -147,10 +143,8 @@ class Members:
 
         return seen
 
-    async def json(
-        self, wanted: Asked, shown: Sequence[Profile], viewer: Viewer, *, tolerant: bool
-    ) -> bytes:
-        del wanted, viewer, tolerant
+    async def json(self, results: Results, shown: Sequence[Profile], viewer: Viewer) -> bytes:
+        del results, viewer
         return encode(shown)
 
 
@@ -167,7 +161,8 @@ class Products:
         last = NEWEST_PRODUCTS
         if wanted.order.startswith("price") and found.places:
             last = found.places[-1]
-        return Results(query.tolerant, best, last), found.matching > 0
+        results = Results(query.tolerant, best, last, facets=found.facets)
+        return results, found.matching > 0
 
     async def _best(self, query: Query, wanted: Asked) -> FoundProducts:
         return await self._index.ask(
@@ -210,10 +205,8 @@ class Products:
 
         return seen
 
-    async def json(
-        self, wanted: Asked, shown: Sequence[Product], viewer: Viewer, *, tolerant: bool
-    ) -> bytes:
+    async def json(self, results: Results, shown: Sequence[Product], viewer: Viewer) -> bytes:
         del viewer
-        found = await self._best(replace(wanted.query, tolerant=tolerant), wanted)
-        counts = b"null" if found.facets is None else encode(counts_of(found.facets))
-        return b"[" + b",".join(one.json for one in shown) + b'],"facets":' + counts
+        facets = results.facets
+        counts = b"" if facets is None else b',"facets":' + encode(counts_of(facets))
+        return b"[" + b",".join(one.json for one in shown) + b"]" + counts

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from infra.http.cursors import unknown_cursor
 from infra.ports import OPEN
+from infra.search_reads import Facets
 from query_api.walk import Walk
 
 BEST_MAX = 100
@@ -33,13 +34,14 @@ class Results:
     """What a walk has still to go through: the best from `start` on, then what comes after `last`.
 
     `tolerant`: it was found by words that are not quite those asked for. `best` are all that there
-    are where they are fewer than `BEST_MAX`.
+    are where they are fewer than `BEST_MAX`. `facets` are there on the first page alone.
     """
 
     tolerant: bool
     best: Sequence[int]
     last: Candidate
     start: int = 0
+    facets: Facets | None = None
 
     def cursor(self, walk: Walk) -> str:
         head = [int(self.tolerant), self.start, len(self.last)]

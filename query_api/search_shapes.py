@@ -63,8 +63,10 @@ class FoundUsers(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class FoundProducts(Struct, frozen=True, rename="camel", kw_only=True):
+    """`facets` come with the first page."""
+
     results: list[ProductPage]
-    facets: FacetCounts
+    facets: FacetCounts | UnsetType = UNSET
     next_cursor: str | None
     has_more: bool
     degraded: bool | UnsetType = UNSET

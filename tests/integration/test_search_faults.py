@@ -176,4 +176,4 @@ async def test_what_is_in_demand_is_asked_of_the_server_once(
         assert page["results"][0]["available"] == 7
         metrics = (await world.asking.raw("/metrics")).text
         assert 'plaza_search_answers_total{source="made"} 1.0' in metrics
-        assert 'plaza_search_answers_total{source="shared"} 41.0' in metrics
+        assert 'plaza_search_answers_total{source="shared"} 20.0' in metrics
