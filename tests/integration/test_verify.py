@@ -22,7 +22,7 @@ from projections import graph, members, posts
 from tests.integration.tables import SOCIAL, chain, contents, projector, random_log
 from tests.integration.test_rebuild import append_more
 
-COUNT = 3_000
+COUNT = 1_500
 
 
 def settings(url: str) -> Settings:
