@@ -38,7 +38,7 @@ from infra.runtime.execute import Executor
 from infra.runtime.fanout import Limits, TimelineFanout
 from infra.runtime.fanout_metrics import FanoutMetrics
 from infra.runtime.paced import Paced
-from infra.runtime.project import FrameApplier, Projector
+from infra.runtime.project import PATIENCE_SECONDS, FrameApplier, Projector, persist
 from infra.runtime.projection import Projection
 from infra.runtime.react import ProcessRunner
 from infra.runtime.rebuild import Rebuilder, rare_collections
@@ -177,7 +177,7 @@ async def renew(
     """Build anew what is served in an earlier version of its projection, and switch to that."""
     builds = PostgresBuilds(settings.postgres_url)
     keep_seconds = settings.retired_build_hours * HOUR_SECONDS
-    while outdated := await builds.outdated(projections):
+    while outdated := await persist(lambda: builds.outdated(projections), PATIENCE_SECONDS):
         chosen = [projection for projection in projections if projection.name in outdated]
         try:
             await Rebuilder(builds, log, keep_seconds=keep_seconds).rebuild(chosen)

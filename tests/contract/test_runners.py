@@ -24,6 +24,8 @@ from tests.integration.tables import (
 )
 
 COUNT = 2000
+BEGUN_HERE = """SELECT 1 FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'plaza-projections'"""
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.full)])
@@ -96,6 +98,9 @@ async def test_a_runner_outlives_its_store_connections(postgres_url: str, run: R
     expected = await reference(postgres_url, 54)
     applying = asyncio.create_task(run(Settings(postgres_url=postgres_url), COUNT))
     with psycopg.connect(postgres_url, autocommit=True) as connection:
+        # Before that it is being started, and may also end.
+        while connection.execute(BEGUN_HERE).fetchone() is None:
+            await asyncio.sleep(0.01)
         for _ in range(10):
             await asyncio.sleep(0.03)
             connection.execute(
