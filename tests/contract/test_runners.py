@@ -99,7 +99,7 @@ async def test_a_runner_outlives_its_store_connections(postgres_url: str, run: R
     applying = asyncio.create_task(run(Settings(postgres_url=postgres_url), COUNT))
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         # Before that it is being started, and may also end.
-        while connection.execute(BEGUN_HERE).fetchone() is None:
+        while connection.execute(BEGUN_HERE).fetchone() is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for _ in range(10):
             await asyncio.sleep(0.03)
