@@ -34,7 +34,8 @@ from query_api.viewers import Latest, Viewer
 
 log = structlog.get_logger(__name__)
 
-MODES = ("ranked", "latest")
+LATEST = "latest"
+MODES = ("ranked", LATEST)
 TIMED_EVERY = 16
 ASKED_MAX = 1000
 JSON = (b"content-type", b"application/json")
@@ -96,7 +97,8 @@ class Feed:
             "What the caller and the accounts they follow have posted or reposted, newest first. "
             "`degraded` is true while the page comes from the fallback path: slower, same items. "
             "While that is nothing at all, posts of popular accounts and on what trends, of kind "
-            "`recommended` and each with its `reason`; `asOf` answers the timeline alone."
+            "`recommended` and each with its `reason`; with `mode=latest` or `asOf` the timeline "
+            "alone."
         ),
         parameters=[
             Parameter("mode", Literal["ranked", "latest"], "The order of the items."),
@@ -224,7 +226,7 @@ class Feed:
         shown, entries = selection.shown[: wanted.limit], selection.entries[: wanted.limit]
         if not viewer.complete:
             await context.viewers.know(viewer, [found.post_position for found in shown])
-        if bookmark is None and not shown and self._recommendations is not None:
+        if self._recommendations is not None and not (shown or bookmark or wanted.mode == LATEST):
             chosen = await self._recommendations.for_reader(viewer, after)
             return await self._recommended(viewer, wanted, chosen, degraded=skeleton.degraded)
         hydrated_at = time.perf_counter() if timed else 0.0

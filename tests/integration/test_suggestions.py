@@ -154,6 +154,7 @@ async def test_a_newcomer_is_shown_posts_that_are_labelled(square: Square) -> No
         assert explained["sources"][0]["kind"] == "recommended"
         assert explained["reason"] == listed[0]["reason"]
         assert (await asked.get("/api/feed", newcomer, asOf=square.applied))["posts"] == []
+        assert (await asked.get("/api/feed", newcomer, mode="latest"))["posts"] == []
 
 
 async def test_nothing_is_recommended_beside_a_timeline(square: Square) -> None:
