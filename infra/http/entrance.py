@@ -113,8 +113,7 @@ class Sender:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = message["headers"] = [*message.get("headers", ()), *self._extra]
-            # What has no length is a stream, whose head its reader waits for.
-            if self._whole is not None and (self.status == 204 or has_length(headers)):
+            if self._whole is not None and is_whole(self.status, headers):
                 self._held = message
                 return
         held = self._held
@@ -130,8 +129,11 @@ class Sender:
         await self._send(message)
 
 
-def has_length(headers: Headers) -> bool:
-    return any(name == b"content-length" for name, _ in headers)
+def is_whole(status: int, headers: Headers) -> bool:
+    """Whether an answer can be sent in one piece. What has no length is a stream, whose head its
+    reader waits for; and how a connection ends is the server's business."""
+    names = [name for name, _ in headers]
+    return b"connection" not in names and (status == 204 or b"content-length" in names)
 
 
 def header_lines(headers: Headers) -> bytes:

@@ -87,7 +87,9 @@ def _properties(data: Path, port: int, controller_port: int) -> str:
 
 
 def _format(java: Java, jars: Path, properties: Path) -> None:
-    cluster_id = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+    # One that begins with "-", which bytes from 0xf8 on do, would be taken for an option.
+    random_bytes = bytes([secrets.randbelow(0xF8)]) + secrets.token_bytes(15)
+    cluster_id = urlsafe_b64encode(random_bytes).decode().rstrip("=")
     done = run_to_its_end(
         [
             *(java.program, *HEAP, "-cp", f"{jars}/*", "kafka.tools.StorageTool"),

@@ -164,8 +164,8 @@ async def test_what_is_damaged_is_refused_and_leaves_nothing(
 async def test_what_makes_no_sense_is_refused(
     postgres_url: str, empty_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for url in (postgres_url, empty_url):
-        square, _ = await lively(url, 5)
+    for seed, url in enumerate((postgres_url, empty_url)):
+        square, _ = await lively(url, seed)
         await square.close()
     here, there = {"PLAZA_POSTGRES_URL": postgres_url}, {"PLAZA_POSTGRES_URL": empty_url}
     words = ["backup", str(tmp_path / "one"), "--json"]
