@@ -591,7 +591,7 @@ def contract(system: System) -> Any:
     return found.include(path_regex="^/api/(products|cart|checkouts|orders)")
 
 
-def test_pages_are_answered_as_documented(contract: Any, reader: dict[str, str]) -> None:
+async def test_pages_are_answered_as_documented(contract: Any, reader: dict[str, str]) -> None:
     operations = [found.ok() for found in contract.get_all_operations()]
     assert {f"{one.method.upper()} {one.path}" for one in operations} == {
         "GET /api/products",
