@@ -36,8 +36,9 @@ check: install-dev
 	$(VENV)/bin/lint-imports
 	$(PYTEST) -q -n 2 -m 'not full and not slow' tests/unit tests/contract tests/architecture
 
+# A file's tests run one after another, two files at a time: much of their time is waiting.
 test: install-dev
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile $(ARGS)
 
 fault: install-dev
 	$(PYTEST) tests/fault --all-faults $(ARGS)
