@@ -34,7 +34,7 @@ check: install-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(PYTEST) -q -n 2 -m 'not full and not slow' tests/unit tests/contract tests/architecture
+	$(PYTEST) -q -n 2 -m 'not (full or servers or slow or thorough)' tests/unit tests/contract tests/architecture
 
 # A file's tests run one after another, two files at a time: much of their time is waiting.
 test: install-dev

@@ -18,6 +18,7 @@ from infra.servers.osmem import start_osmem
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey
 
+SERVERS = {"postgres_server", "valkey_server", "search_url", "stand_in"}
 NO_FULL_TIER = pytest.StashKey[str]()
 
 
@@ -42,6 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--all-faults"):
         config.hook.pytest_deselected(items=[item for item in items if is_long(item)])
         items[:] = [item for item in items if not is_long(item)]
+    mark_what_needs_servers(items)
     if not any(item.get_closest_marker("full") for item in items):
         return
     try:
@@ -51,6 +53,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             raise pytest.UsageError(f"PLAZA_REQUIRE_FULL=1, but {missing}") from missing
         config.stash[NO_FULL_TIER] = str(missing)
         skip(items, "full", str(missing))
+
+
+def mark_what_needs_servers(items: list[pytest.Item]) -> None:
+    """`make check` leaves these out: it is to be over before one has thought of something else."""
+    for item in items:
+        if SERVERS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
 
 
 def is_long(item: pytest.Item) -> bool:

@@ -73,6 +73,7 @@ commands = schemathesis.openapi.from_asgi("/openapi.json", SERVICE.app).include(
 )
 
 
+@pytest.mark.thorough
 @commands.parametrize()
 @settings(
     max_examples=10,

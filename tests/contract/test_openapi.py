@@ -69,6 +69,7 @@ def served() -> Served:
     return COMMAND_SERVICE
 
 
+@pytest.mark.thorough
 @commands.parametrize()
 @settings(
     max_examples=12,
