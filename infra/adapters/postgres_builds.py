@@ -29,7 +29,7 @@ LIVE_POSITIONS = """
 """
 # Positions rise with every event of either half; how many events lie between is dear to count.
 LAG = """
-    SELECT coalesce((SELECT max(notification_id) FROM log.events), 0) - coalesce(min(c.position), 0)
+    SELECT coalesce((SELECT max(notification_id) FROM log.events) - min(c.position), 0)
     FROM public.checkpoints c
     JOIN public.projection_builds b ON b.name = c.projection AND b.build = c.build
     WHERE b.status = 'live'

@@ -304,11 +304,27 @@ async def load(  # noqa: PLR0913
                 progress("loading", after, end)
                 await give_way()
         await target.apply(frames_between(after, max(after, end), (), partitions))
-    progress("indexing", 0, len(projections))
-    for count, projection in enumerate(projections):
-        await builds.complete([projection], made)
-        progress("indexing", count + 1, len(projections))
+    await complete(projections, made, builds, progress)
     return begun_at
+
+
+async def complete(
+    projections: Sequence[Projection],
+    made: Mapping[str, int],
+    builds: Builds,
+    progress: Progress,
+) -> None:
+    """Make all of these builds fit to be read, at the same time."""
+    progress("indexing", 0, len(projections))
+    tasks = [asyncio.create_task(builds.complete([one], made)) for one in projections]
+    try:
+        for count, completed in enumerate(asyncio.as_completed(tasks), 1):
+            await completed
+            progress("indexing", count, len(projections))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Finishing:
@@ -452,6 +468,7 @@ class GivingWay:
     def __init__(self, lag: Callable[[], Awaitable[int]]) -> None:
         self._lag = lag
         self._looked_at = 0.0
+        self._stuck_at = 0
 
     async def __call__(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -459,13 +476,13 @@ class GivingWay:
             return
         deadline = clock() + GIVE_WAY_SECONDS
         lag = await self._lag()
-        while lag > LAG_MAX and clock() < deadline:
+        while LAG_MAX < lag != self._stuck_at and clock() < deadline:
             await asyncio.sleep(LOOK_SECONDS)
             before, lag = lag, await self._lag()
             if lag >= before + LAG_MAX:
                 log.info("rebuild.gives_way", lag=lag)
             elif lag == before:
-                break
+                self._stuck_at = lag
         self._looked_at = clock()
 
 
