@@ -32,8 +32,4 @@ def osmem_program(folder: Path, port: int | None = None) -> Program:
         folder / "search.log",
         url=url,
         answers=lambda: answers_http(f"{url}/"),
-        # It holds little for long and makes much garbage: a quarter of its memory is given back
-        # for some processor time while it indexes.
-        environment={"GOGC": "25"},
-        clear_up=lambda: end_leftovers(folder, binary.name),
     )

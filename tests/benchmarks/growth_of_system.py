@@ -13,7 +13,7 @@ import uvloop
 from tests.benchmarks.harness import Curve
 from tests.fault.system import System
 
-EDGES = (3_000, 30_000, 300_000)
+EDGES = (1_000, 10_000, 100_000)
 EDGES_A_MEMBER = 10
 CATCH_UP_SECONDS = 300
 IMPORT_SECONDS = 600
