@@ -363,7 +363,8 @@ class SearchIndexing:
             end = min(lines[-1].position, last) if lines else last
             kept = [line for line in lines if line.position <= end]
             await self._note(frames_between(after, end, kept, partitions))
-            await self._write_due(float("inf"))
+            # Numbers wait for their time here too: a long run of events changes many of them often.
+            await self._write_due(self._clock())
             await self._store_progress()
             after = end
 

@@ -32,4 +32,5 @@ def osmem_program(folder: Path, port: int | None = None) -> Program:
         folder / "search.log",
         url=url,
         answers=lambda: answers_http(f"{url}/"),
+        clear_up=lambda: end_leftovers(folder, binary.name),
     )
