@@ -63,13 +63,13 @@ class Guard:
                 async with self._turn():
                     yield
         except TimeoutError:
-            self._failed("no answer in time")
+            self._failed("no answer in time", probe=probe)
             raise SearchUnanswered(
                 f"The search server did not answer within {self.limits.seconds:g} s.",
                 self.retry_seconds,
             ) from None
         except ServerFailed as error:
-            self._failed(str(error))
+            self._failed(str(error), probe=probe)
             raise SearchUnanswered(
                 "The search server cannot be reached.", self.retry_seconds
             ) from error
@@ -112,10 +112,12 @@ class Guard:
         self._failures = 0
         self._rest = self.limits.rest_seconds
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str, *, probe: bool) -> None:
         self._failures += 1
-        if self.open:
+        if probe and self._failures > self.limits.failures_max:
+            self._rest = min(self._rest * 2, self.limits.rest_seconds_max)
+        elif self._failures != self.limits.failures_max:
+            # Too few have failed yet, or this call began before the server was left alone.
             return
         self._closed_until = self._clock() + self._rest
         log.warning("search.left_alone", seconds=self._rest, error=why)
-        self._rest = min(self._rest * 2, self.limits.rest_seconds_max)

@@ -1,6 +1,7 @@
 """A search server that is dead or slow is left alone, and asked again by one before the others."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -13,21 +14,32 @@ LIMITS = Limits(
 
 
 class Server:
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = LIMITS) -> None:
         self.now = 100.0
-        self.guard = Guard(LIMITS, lambda: self.now)
+        self.guard = Guard(limits, lambda: self.now)
         self.asked = 0
+        self.at_once = 0
+        self.most_at_once = 0
         self.fails = False
         self.slow = False
+        self.answers = asyncio.Event()
 
     async def ask(self) -> str:
         async with self.guard.call():
             self.asked += 1
-            if self.slow:
-                await asyncio.sleep(5)
-            if self.fails:
-                raise ServerFailed("broken")
-            return "tea"
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            try:
+                return await self._answer()
+            finally:
+                self.at_once -= 1
+
+    async def _answer(self) -> str:
+        if self.slow:
+            await self.answers.wait()
+        if self.fails:
+            raise ServerFailed("broken")
+        return "tea"
 
     async def refused(self) -> SearchUnanswered:
         with pytest.raises(SearchUnanswered) as refusal:
@@ -96,10 +108,28 @@ async def test_a_success_in_between_keeps_it_in_use() -> None:
         assert await server.ask() == "tea"
 
 
+async def test_calls_that_fail_together_are_one_failure_of_the_server() -> None:
+    server = Server(replace(LIMITS, running_max=6, seconds=60))
+    server.fails = server.slow = True
+    calls = [asyncio.create_task(server.refused()) for _ in range(6)]
+    await asyncio.sleep(0)
+    server.answers.set()
+    await asyncio.gather(*calls)
+    assert server.most_at_once == 6
+    assert (await server.refused()).retry_seconds == 4
+    server.now += 4
+    await server.refused()
+    assert (await server.refused()).retry_seconds == 8
+
+
 async def test_slow_calls_end_in_time_and_no_more_wait_than_may() -> None:
     server = Server()
     server.slow = True
     waiting = [asyncio.create_task(server.refused()) for _ in range(20)]
-    done = await asyncio.wait_for(asyncio.gather(*waiting), 1)
-    assert server.asked == 2
-    assert sum("Too many" in str(one) for one in done) == 15
+    # None of the calls is ever answered: that all end is the guard's doing.
+    refusals = await asyncio.wait_for(asyncio.gather(*waiting), 60)
+    assert sum("Too many" in str(one) for one in refusals) == 15
+    assert server.most_at_once == 2
+    # A call that ends gives its turn to one that waits, if that has time left.
+    assert 2 <= server.asked <= 5
+    assert server.at_once == 0
