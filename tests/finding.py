@@ -10,14 +10,17 @@ from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock.events import StockReceived
 from domain.shared.money import Money
 from infra.adapters.postgres_discovery import PostgresDiscovery
-from infra.adapters.search_guard import Limits
-from infra.composition.searching import search_reads
+from infra.adapters.search_guard import Guard, Limits
+from infra.composition.search_reads import search_reads
 from infra.composition.settings import Settings
 from tests.asking import Asking
 from tests.searching import Searching, searching
 from tests.square import Square
 
 Page = dict[str, Any]
+
+PATIENT = Limits(seconds=60.0)
+"""What is asked is answered, however slow the machine."""
 
 
 @dataclass
@@ -123,17 +126,21 @@ async def finding(
     *,
     asked_through: str = "",
     cache_seconds: float = 0.0,
-    limits: Limits | None = None,
+    guard: Guard | None = None,
 ) -> AsyncIterator[Finding]:
     """A new square over an empty search server, and a service that asks both; it may ask the search
     server at another address than whoever writes to it."""
     async with searching(postgres_url, search_url) as world, contextlib.AsyncExitStack() as stack:
         await world.start()
         settings = Settings(postgres_url=postgres_url, opensearch_url=asked_through or search_url)
-        reads = search_reads(settings, limits)
+        reads = search_reads(settings, guard or Guard(PATIENT))
         stack.push_async_callback(reads.close)
         discovery = PostgresDiscovery(postgres_url)
         stack.push_async_callback(discovery.close)
-        more = {"discovery": discovery, "search": reads, "search_cache_seconds": cache_seconds}
+        more: dict[str, Any] = {
+            "discovery": discovery,
+            "search": reads,
+            "search_cache_seconds": cache_seconds,
+        }
         asking = await stack.enter_async_context(Asking.open(world.square, **more))
         yield Finding(world, asking)

@@ -27,7 +27,7 @@ from infra.adapters.postgres_documents import PostgresDocuments, pairs
 from infra.adapters.search_client import search_client
 from infra.adapters.search_letters import PostgresSetAside
 from infra.adapters.text_analysis import analysed, prefix_words, tokens
-from infra.composition.search import alone
+from infra.composition.search_indexing import alone
 from infra.composition.settings import Settings
 from infra.ports import Frame, Recorded
 from infra.runtime.frames import frames_between

@@ -22,9 +22,10 @@ from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
 from infra.adapters.process_progress import PostgresProgress
 from infra.adapters.redis_timelines import RedisTimelines
 from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
-from infra.composition import commerce_worker, kafka_worker, search
+from infra.composition import commerce_worker, kafka_worker
 from infra.composition.auditing import look_after
 from infra.composition.metrics_server import serve_metrics
+from infra.composition.search_indexing import indexing
 from infra.composition.settings import Settings
 from infra.composition.tables_keeper import HOUR_SECONDS
 from infra.composition.tasks import Tasks, halves
@@ -119,7 +120,7 @@ async def follow_commerce(
         await renew(settings, kept, log)
         applier = await tables(settings, kept, log, stack)
         outcomes = CheckoutOutcomes(REGISTRY)
-        indices = await search.indexing(
+        indices = await indexing(
             settings,
             [one for one in COMMERCE_SEARCH if one.name in projections],
             log,
@@ -159,7 +160,7 @@ async def opened(  # noqa: PLR0913, PLR0917
             appliers.append(await tables(settings, kept, log, stack))
         if settings.redis_url and TimelineFanout.name in names:
             appliers.append(await timelines(settings, log, stack, registry))
-        appliers += await search.indexing(
+        appliers += await indexing(
             settings,
             [one for one in SOCIAL_SEARCH if one.name in names],
             log,

@@ -29,7 +29,7 @@ from infra.commerce_reads import PROJECTIONS as COMMERCE_PROJECTIONS
 from infra.commerce_reads import CommerceReads
 from infra.composition.moments import moments_indexed
 from infra.composition.revocations import follow_revocations
-from infra.composition.searching import search_reads
+from infra.composition.search_reads import search_reads
 from infra.composition.seen_positions import SeenPositions
 from infra.composition.settings import Settings
 from infra.composition.tracing import spans_for

@@ -16,7 +16,7 @@ from infra.adapters.postgres_documents import PostgresDocuments
 from infra.adapters.search_client import search_client
 from infra.adapters.search_letters import PostgresSetAside
 from infra.composition.projections_overview import with_lag
-from infra.composition.search import alone
+from infra.composition.search_indexing import alone
 from infra.composition.settings import Settings
 from infra.keepers import (
     AlreadyRebuilding,

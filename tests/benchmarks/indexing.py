@@ -34,7 +34,7 @@ from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.search_client import search_client
 from infra.adapters.search_letters import PostgresSetAside
 from infra.codec import SOCIAL_PARTITIONS, seal_event
-from infra.composition.search import alone
+from infra.composition.search_indexing import alone
 from infra.composition.settings import Settings
 from infra.ports import Recorded
 from infra.runtime.embedded import EmbeddedRunner

@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL that loses connections at the worst moments."""
+"""A TCP proxy before a server that loses connections at the worst moments."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,8 @@ class Proxy:
 
     `request_lost` and `answer_lost` are asked about each request of a client: a lost request does
     not reach the server (or only `late_seconds` after its client is cut off), a lost answer means
-    that the server is left to do what it was asked. While `held` is clear, requests wait.
+    that the server is left to do what it was asked. While `held` is clear, requests wait;
+    `arrived` counts what came of them, held or not.
     """
 
     def __init__(self, postgres_url: str) -> None:
@@ -25,6 +26,7 @@ class Proxy:
         self.request_lost: Callable[[bytes], bool] = lambda _: False
         self.answer_lost: Callable[[bytes], bool] = lambda _: False
         self.late_seconds = 0.0
+        self.arrived = 0
         self.held = asyncio.Event()
         self.held.set()
 
@@ -75,6 +77,7 @@ class Proxy:
         self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter, lost: asyncio.Event
     ) -> None:
         while data := await reader.read(1 << 20):
+            self.arrived += 1
             await self.held.wait()
             if self.request_lost(data):
                 if self.late_seconds:

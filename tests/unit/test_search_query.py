@@ -80,11 +80,11 @@ def test_what_cannot_be_meant_is_refused(text: str) -> None:
 
 
 def test_ten_thousand_terms_and_nested_quotes_are_refused_at_once() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for text in ("a " * 10_000, '"' * 100_000, "((((" * 50_000 + "a", '-"' * 10_000):
         with pytest.raises(QueryInvalid):
             parse(text)
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 pieces = st.one_of(
