@@ -3,7 +3,7 @@
 Ids are numbers here, as the tables keep them; personal texts are sealed until a page opens them.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -255,7 +255,7 @@ class Reads(Checkpoints, Protocol):
 class Changes(Protocol):
     """The stream of notifications about what projections applied."""
 
-    def follow(self) -> AsyncIterator[Applied | None]:
+    def follow(self) -> AsyncGenerator[Applied | None, None]:
         """Yield what is told from now on. The first is None, once listening has begun; further
         ones say that nothing was told for a while. Raises `ReadsUnavailable` when the connection
         is lost."""

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from infra.adapters.connections import connect
+from infra.adapters.connections import connected
 from infra.adapters.projection_builds import BULK_SETTINGS, Connection, live_builds, schema_name
 from infra.adapters.sqlite_tables import columns_of, key_of
 from infra.event_shapes import data_of
@@ -96,7 +96,7 @@ async def open_comparison(
     let_go: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[Comparison]:
     try:
-        async with await connect(url, "plaza-compare") as connection:
+        async with connected(url, "plaza-compare") as connection:
             await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             await connection.set_read_only(True)
             async with connection.transaction():

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -38,6 +38,29 @@ async def connect(
             await connection.close()
             raise
     return connection
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    postgres_url: str, name: str, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A connection as `connect` makes it, closed at the end."""
+    connection = await connect(postgres_url, name, settings)
+    async with closing(connection):
+        yield connection
+
+
+@contextlib.asynccontextmanager
+async def closing(connection: psycopg.AsyncConnection) -> AsyncIterator[None]:
+    """Close it whatever happens.
+
+    psycopg's own context manager first ends the transaction, and leaves the connection open when
+    that is cancelled.
+    """
+    try:
+        yield
+    finally:
+        await connection.close()
 
 
 def settings_query(settings: Mapping[str, str]) -> sql.Composed:

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from domain.shared.identifiers import id_text
-from infra.adapters.connections import bounded, connect
+from infra.adapters.connections import bounded, connected
 from infra.adapters.projection_builds import live_builds, schema_name
 from infra.adapters.served_tables import CHECKPOINTS, NOT_APPLIED
 from infra.codec import Line, decode_lines, partition_of
@@ -67,7 +67,7 @@ class CountedStreams:
     @contextlib.asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[psycopg.AsyncConnection]:
         try:
-            async with await connect(self._url, "plaza-audit") as connection:
+            async with connected(self._url, "plaza-audit") as connection:
                 await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
                 await connection.set_read_only(True)
                 with bounded(connection, STATEMENT_SECONDS):

@@ -13,7 +13,7 @@ import psycopg
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from infra.adapters.connections import CONNECT_SECONDS, bounded, connect
+from infra.adapters.connections import CONNECT_SECONDS, bounded, connected
 from infra.adapters.pools import Connection, Pool
 from infra.ports import KeyDestroyed
 
@@ -179,7 +179,7 @@ async def secret(place: str | psycopg.AsyncConnection, name: str) -> bytes:
     Raises `psycopg.Error` when the server cannot be asked.
     """
     if isinstance(place, str):
-        async with await connect(place, "plaza-secret") as connection:
+        async with connected(place, "plaza-secret") as connection:
             return await secret(connection, name)
     with bounded(place, CONNECT_SECONDS):
         await place.execute(

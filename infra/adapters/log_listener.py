@@ -6,7 +6,7 @@ import contextlib
 import psycopg
 import structlog
 
-from infra.adapters.connections import bounded, connect
+from infra.adapters.connections import bounded, connected
 
 CHANNEL = "plaza_log"
 LOOK_SECONDS = 0.1
@@ -58,8 +58,7 @@ class LogListener:
     async def _listen(self) -> None:
         while True:
             try:
-                connection = await connect(self._url, "plaza-log-listener")
-                async with connection:
+                async with connected(self._url, "plaza-log-listener") as connection:
                     await self._follow(connection)
             except (psycopg.Error, OSError) as error:
                 log.warning("log.listener_lost", error=repr(error))

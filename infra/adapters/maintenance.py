@@ -1,11 +1,11 @@
 """Removes what has served its time, a little at a time, so that nobody waits for it."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import psycopg
 
-from infra.adapters.connections import bounded, connect
+from infra.adapters.connections import bounded, connected
 from infra.adapters.postgres_builds import PostgresBuilds
 from infra.tables import StoreUnavailable
 
@@ -49,22 +49,21 @@ class PostgresMaintenance:
 
     async def drop_builds(self, keep_seconds: float) -> int:
         """Tables that were served before, and are not kept any longer."""
-        async with await self._connected() as connection:
+        async with self._connected() as connection:
             names = [name for (name,) in await (await connection.execute(NAMES)).fetchall()]
         return await self._builds.drop_retired(names, keep_seconds) if names else 0
 
     async def _delete(self, statement: str, days: int) -> int:
-        try:
-            async with await self._connected() as connection:
-                with bounded(connection, STATEMENT_SECONDS):
-                    done = await connection.execute(statement.encode(), [days, ROWS_AT_ONCE])
-                    return done.rowcount
-        except psycopg.OperationalError as error:
-            raise StoreUnavailable(str(error)) from error
+        async with self._connected() as connection:
+            with bounded(connection, STATEMENT_SECONDS):
+                done = await connection.execute(statement.encode(), [days, ROWS_AT_ONCE])
+                return done.rowcount
 
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[psycopg.AsyncConnection]:
         settings: Mapping[str, str] = {"lock_timeout": "2s", "synchronous_commit": "off"}
         try:
-            return await connect(self._url, "plaza-maintenance", settings)
-        except (psycopg.Error, OSError) as error:
+            async with connected(self._url, "plaza-maintenance", settings) as connection:
+                yield connection
+        except (psycopg.OperationalError, OSError) as error:
             raise StoreUnavailable(str(error)) from error

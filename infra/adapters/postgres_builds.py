@@ -7,7 +7,7 @@ import psycopg
 
 from infra.adapters import projection_builds
 from infra.adapters.build_comparison import Comparison, open_comparison
-from infra.adapters.connections import connect
+from infra.adapters.connections import closing, connect, connected
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.projection_builds import Connection
 from infra.keepers import AlreadyRebuilding, Build
@@ -63,7 +63,7 @@ class PostgresBuilds:
             connection = await connect(self._url, "plaza-rebuild")
         except (psycopg.Error, OSError) as problem:
             raise StoreUnavailable(str(problem)) from problem
-        async with connection:
+        async with closing(connection):
             for name in sorted(names):
                 row = await (await connection.execute(TAKE_TURN, [name])).fetchone()
                 if row is None or not row[0]:
@@ -194,7 +194,7 @@ class PostgresBuilds:
     async def _transaction(self) -> AsyncIterator[Connection]:
         try:
             async with (
-                await connect(self._url, "plaza-builds", SWITCH_SETTINGS) as connection,
+                connected(self._url, "plaza-builds", SWITCH_SETTINGS) as connection,
                 connection.transaction(),
             ):
                 yield connection

@@ -1,12 +1,12 @@
 """Listens to what projections tell, on a connection of its own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 import psycopg
 import structlog
 
-from infra.adapters.connections import bounded, connect
+from infra.adapters.connections import bounded, connected
 from infra.ports import CHANGES_CHANNEL, Applied
 from infra.reads import ReadsUnavailable
 
@@ -24,10 +24,9 @@ class PostgresChanges:
     def __init__(self, postgres_url: str) -> None:
         self._url = postgres_url
 
-    async def follow(self) -> AsyncIterator[Applied | None]:
+    async def follow(self) -> AsyncGenerator[Applied | None, None]:
         try:
-            connection = await connect(self._url, "plaza-changes")
-            async with connection:
+            async with connected(self._url, "plaza-changes") as connection:
                 with bounded(connection, ANSWER_SECONDS):
                     await connection.execute(f"LISTEN {CHANGES_CHANNEL}")
                 yield None

@@ -26,7 +26,7 @@ from domain.commerce.product.events import Attribute
 from domain.shared.identifiers import EPOCH_MS, RANDOM_BITS, id_text
 from domain.shared.text import hashtags, mentions
 from infra.adapters import text_analysis
-from infra.adapters.connections import connect
+from infra.adapters.connections import connected
 from infra.adapters.postgres_reads import Connections, set_search_path
 from infra.adapters.text_analysis import analysed, prefix_words, tokens
 from infra.ports import OPEN, Keyring
@@ -202,7 +202,7 @@ class PostgresDocuments:
     async def pinned(self) -> AsyncIterator["PinnedDocuments"]:
         """See `DocumentSource.pinned`. Holds a snapshot, and with it dead rows, until its end."""
         try:
-            async with await connect(self._url, "plaza-search-fill") as connection:
+            async with connected(self._url, "plaza-search-fill") as connection:
                 await set_search_path(connection)
                 async with snapshot(connection):
                     version, checkpoints = await self._reached(connection)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 
-from infra.adapters.connections import bounded, connect
+from infra.adapters.connections import bounded, closing, connect
 
 SPACE = 1_918_033
 LOCK_EVERY_SECONDS = 0.5
@@ -39,7 +39,7 @@ async def lease(postgres_url: str, name: str) -> AsyncIterator[Lease]:
         connection = await connect(postgres_url, f"plaza-{name}")
     except psycopg.OperationalError as error:
         raise LeaseLost(str(error)) from error
-    async with connection:
+    async with closing(connection):
         key = zlib.crc32(name.encode()) & 0x7FFF_FFFF
         # Nobody tells that a lock is free; to wait for it inside the server would hold a snapshot.
         while not await ask(  # noqa: ASYNC110

@@ -9,7 +9,7 @@ from typing import LiteralString
 import psycopg
 from psycopg.rows import TupleRow
 
-from infra.adapters.connections import bounded, connect
+from infra.adapters.connections import bounded, closing, connect
 from infra.ports import PlaceLost
 
 LOCK = 7_881_702_245_171
@@ -66,7 +66,7 @@ async def hold_place(postgres_url: str) -> AsyncIterator[PostgresPlace]:
         connection = await connect(postgres_url, "plaza-relay")
     except psycopg.OperationalError as error:
         raise PlaceLost(str(error)) from error
-    async with connection:
+    async with closing(connection):
         place = PostgresPlace(connection)
         await place.lock()
         yield place

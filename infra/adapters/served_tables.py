@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from infra.adapters.connections import connect
+from infra.adapters.connections import connected
 from infra.adapters.projection_builds import Connection, live_builds, schema_name
 from infra.adapters.sqlite_tables import columns_of
 from infra.tables import AnyTable, Part, ReadModel, StoreUnavailable
@@ -72,7 +72,7 @@ async def pinned(postgres_url: str, projection: ReadModel) -> AsyncIterator[Pinn
     Raises `StoreUnavailable`.
     """
     try:
-        async with await connect(postgres_url, "plaza-verify") as connection:
+        async with connected(postgres_url, "plaza-verify") as connection:
             await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             await connection.set_read_only(True)
             async with connection.transaction():

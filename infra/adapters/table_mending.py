@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from infra.adapters.connections import bounded, connect
+from infra.adapters.connections import bounded, connected
 from infra.adapters.postgres_builds import HOLD_LIVE, SWITCH_SETTINGS
 from infra.adapters.projection_builds import Connection, live_builds, schema_name
 from infra.adapters.served_tables import NOT_APPLIED, condition
@@ -90,7 +90,7 @@ async def mending(postgres_url: str, projection: ReadModel) -> AsyncIterator[Men
     """
     name = projection.name
     try:
-        async with await connect(postgres_url, "plaza-mend", SWITCH_SETTINGS) as connection:
+        async with connected(postgres_url, "plaza-mend", SWITCH_SETTINGS) as connection:
             with bounded(connection, MENDING_SECONDS):
                 async with connection.transaction():
                     held = await connection.execute(HOLD_LIVE, [[name]])

@@ -12,6 +12,7 @@ from domain.commerce.checkout.events import CheckoutStarted
 from domain.commerce.order.decider import ORDER, Order, order_stream
 from domain.commerce.stock.decider import stock_stream
 from domain.shared.identifiers import id_text
+from infra.adapters.connections import connected
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.codec import Line, decode_lines
 from infra.composition.settings import Settings
@@ -74,8 +75,7 @@ async def shown(settings: Settings, checkout_id: str) -> dict[str, Any]:
     Raises `NoSuchCheckout` and `LogUnavailable`.
     """
     try:
-        connection = await psycopg.AsyncConnection.connect(settings.postgres_url, autocommit=True)
-        async with connection:
+        async with connected(settings.postgres_url, "plaza-checkouts") as connection:
             return await told(connection, checkout_id)
     except psycopg.Error as error:
         raise LogUnavailable(str(error)) from error

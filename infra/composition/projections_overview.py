@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from confluent_kafka import KafkaException
 
+from infra.adapters.connections import connected
 from infra.adapters.kafka_log import consumer_groups, consumer_lag
 from infra.adapters.projection_builds import overview as builds_overview
 from infra.codec import Line, decode_lines
@@ -34,9 +35,7 @@ async def overview_of_tables(settings: Settings) -> list[dict[str, Any]]:
     Where events come through Kafka, a row also names the Faust workers' consumer group, and how
     many frames that has not acknowledged; None where there is none, or no broker that answers.
     """
-    async with await psycopg.AsyncConnection.connect(
-        settings.postgres_url, autocommit=True
-    ) as connection:
+    async with connected(settings.postgres_url, "plaza-overview") as connection:
         rows = [await with_lag(connection, build) for build in await builds_overview(connection)]
     if settings.kafka_bootstrap:
         lags = await asyncio.to_thread(group_lags, settings.kafka_bootstrap)

@@ -1,6 +1,7 @@
 """Keeps a service's revocations current with what projections say of sessions and members."""
 
 import asyncio
+import contextlib
 import time
 
 from domain.shared.identifiers import id_text
@@ -16,10 +17,11 @@ async def follow_revocations(reads: Reads, changes: Changes, revocations: Revoca
     follower = Follower(reads, revocations)
     while True:
         try:
-            async for told in changes.follow():
-                # Without news, or with the first: look at everything that may have been missed.
-                if told is None or told.everything or told.projection in (SESSIONS, MEMBERS):
-                    await follower.catch_up()
+            async with contextlib.aclosing(changes.follow()) as news:
+                async for told in news:
+                    # Without news, or with the first: look at all that may have been missed.
+                    if told is None or told.everything or told.projection in (SESSIONS, MEMBERS):
+                        await follower.catch_up()
         except ReadsUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
 

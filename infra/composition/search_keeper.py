@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from prometheus_client import CollectorRegistry
 
 from domain.shared.identifiers import id_number
+from infra.adapters.connections import connected
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.opensearch_index import OpenSearchStore
@@ -76,9 +76,7 @@ class SearchKeeper:
                 places = [await self._place(opened, build) for build in builds]
         except StoreUnavailable:
             return [self._unreachable()]
-        async with await psycopg.AsyncConnection.connect(
-            self._settings.postgres_url, autocommit=True
-        ) as connection:
+        async with connected(self._settings.postgres_url, "plaza-overview") as connection:
             return [await with_lag(connection, place) for place in places]
 
     async def verify(self, progress: Progress, *, repair: bool = False) -> Verified:

@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
 from domain.shared.identifiers import id_number, id_text
+from infra.adapters.connections import connected
 from infra.adapters.postgres_reads import PostgresReads
 from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
 from infra.composition.projections_overview import with_lag
@@ -64,9 +63,7 @@ class TimelinesKeeper:
             "position": min(applied.values(), default=0),
             "parked": 0,
         }
-        async with await psycopg.AsyncConnection.connect(
-            self._settings.postgres_url, autocommit=True
-        ) as connection:
+        async with connected(self._settings.postgres_url, "plaza-overview") as connection:
             return [await with_lag(connection, build)]
 
     async def verify(self, progress: Progress, *, repair: bool = False) -> Verified:

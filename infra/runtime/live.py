@@ -6,7 +6,7 @@ When the connection is lost everything cached is forgotten, and nothing kept unt
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import structlog
@@ -87,28 +87,27 @@ class Live:
         """Follow until cancelled; a lost connection is made anew."""
         while True:
             try:
-                async with contextlib.aclosing(self._followed()) as followed:
-                    async for applied in followed:
-                        await self._see(applied)
+                async with contextlib.aclosing(self._changes.follow()) as told:
+                    async for applied in told:
+                        if applied is None:
+                            await self._catch_up()
+                        else:
+                            await self._see(applied)
             except ReadsUnavailable as error:
                 log.warning("live.lost", error=str(error))
             self._lose()
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _followed(self) -> AsyncGenerator[Applied, None]:
-        async for applied in self._changes.follow():
-            if applied is not None:
-                yield applied
-                continue
-            if not self.connected:
-                await self._reads.renew()
-            # Checkpoints are looked at once listening has begun, so that nothing falls between.
-            await self._look()
-            if not self.connected:
-                self.connected = True
-                for follower in self._followers:
-                    follower.begin()
-                log.info("live.connected", position=self.complete)
+    async def _catch_up(self) -> None:
+        if not self.connected:
+            await self._reads.renew()
+        # Checkpoints are looked at once listening has begun, so that nothing falls between.
+        await self._look()
+        if not self.connected:
+            self.connected = True
+            for follower in self._followers:
+                follower.begin()
+            log.info("live.connected", position=self.complete)
 
     async def _look(self) -> None:
         for name, partitions in (await self._reads.checkpoints(self._projections)).items():

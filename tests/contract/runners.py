@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from prometheus_client import CollectorRegistry
 
+from infra.adapters.connections import connected
 from infra.codec import SOCIAL_PARTITIONS
 from infra.composition.projection_worker import opened
 from infra.composition.settings import Settings, to_environment
@@ -60,7 +61,7 @@ async def kept_running(settings: Settings, verb: Sequence[str]) -> None:
 async def is_applied(settings: Settings, position: int) -> bool:
     """Whether the least checkpoint has come so far; False also where nobody answers."""
     with suppress(psycopg.Error):
-        async with await psycopg.AsyncConnection.connect(settings.postgres_url) as connection:
+        async with connected(settings.postgres_url, "plaza-test") as connection:
             found = await connection.execute("SELECT min(position) FROM checkpoints")
             least = (await found.fetchone() or (None,))[0]
             return least is not None and least >= position

@@ -10,6 +10,8 @@ from importlib import resources
 
 import psycopg
 
+from infra.adapters.connections import connected
+
 LOCK = 7_881_702_245_168
 """Held while migrating, so that processes that start together do not step on each other."""
 
@@ -46,8 +48,7 @@ async def migrate(postgres_url: str) -> None:
     Raises `DatabaseMismatch` when an applied migration is not the one of this version. Migrations
     of a newer version are left alone, so that an older process can still start beside it.
     """
-    connection = await psycopg.AsyncConnection.connect(postgres_url, autocommit=True)
-    async with connection:
+    async with connected(postgres_url, "plaza-migrations") as connection:
         await connection.execute(f"SET lock_timeout = '{LOCK_WAIT_SECONDS}s'")
         await connection.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         # The session's end gives the lock back, also when a migration fails.

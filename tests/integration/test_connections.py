@@ -1,0 +1,60 @@
+"""That connections are closed by whoever opened them, however that ends."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import cast
+
+import psycopg
+import pytest
+
+from infra.adapters.connections import connect, connected
+from infra.adapters.postgres_changes import PostgresChanges
+from infra.composition.revocations import follow_revocations
+from infra.http.authentication import Revocations
+from infra.reads import Reads
+
+
+async def cancelled(task: asyncio.Task[None]) -> None:
+    """As impatiently as it gets: again in each turn of the loop, until the task is done."""
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+
+
+async def test_a_connection_is_closed_when_its_user_is_cancelled_at_the_end(
+    postgres_url: str,
+) -> None:
+    opened: asyncio.Future[psycopg.AsyncConnection] = asyncio.get_running_loop().create_future()
+
+    async def use() -> None:
+        async with connected(postgres_url, "plaza-test") as connection, connection.transaction():
+            opened.set_result(connection)
+            await connection.execute("SELECT pg_sleep(60)")
+
+    task = asyncio.create_task(use())
+    connection = await opened
+    await cancelled(task)
+    assert connection.closed
+
+
+async def test_who_follows_changes_closes_their_connection_when_cancelled_at_work(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[psycopg.AsyncConnection] = []
+    at_work = asyncio.Event()
+
+    async def noted(*arguments: str) -> psycopg.AsyncConnection:
+        opened.append(await connect(*arguments))
+        return opened[0]
+
+    async def ended_sessions(_: int) -> None:
+        at_work.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("infra.adapters.connections.connect", noted)
+    reads = cast("Reads", SimpleNamespace(ended_sessions=ended_sessions))
+    following = follow_revocations(reads, PostgresChanges(postgres_url), Revocations())
+    task = asyncio.create_task(following)
+    await at_work.wait()
+    await cancelled(task)
+    assert opened[0].closed
