@@ -17,6 +17,7 @@ from tests.contract.command_service import (
     assert_problem,
     pointers,
 )
+from tests.waiting import until
 
 REGISTRATION = {"username": "ada", "password": PASSWORD, "displayName": "Ada"}
 UNKNOWN_ID = "0d1kq3h8o2c7a"
@@ -449,10 +450,12 @@ async def test_keys_of_two_members_are_two_spaces(ada: Member, bob: Member) -> N
 async def test_the_same_request_under_way_is_a_conflict_to_retry() -> None:
     class SlowLog(MemoryEventLog):
         may_append = asyncio.Event()
+        waiting = False
 
         async def append(
             self, events: Sequence[Recorded], answer: StoredAnswer | None = None
         ) -> Sequence[int]:
+            self.waiting = not self.may_append.is_set()
             await self.may_append.wait()
             return await super().append(events, answer)
 
@@ -462,7 +465,7 @@ async def test_the_same_request_under_way_is_a_conflict_to_retry() -> None:
     ada = await slow.sign_up()
     log.may_append.clear()
     first = asyncio.create_task(ada.send("POST", "/api/posts", "k1", json={"content": "x"}))
-    await asyncio.sleep(0.01)
+    await until(lambda: log.waiting)
     second = await ada.send("POST", "/api/posts", "k1", json={"content": "x"})
     assert_problem(second, 409, "request-in-flight")
     assert int(second.headers["retry-after"]) >= 1

@@ -14,6 +14,7 @@ from infra.codec import FrameLines
 from infra.ports import BrokerUnavailable
 from infra.runtime.relay import Relay
 from tests.builders import append_follows
+from tests.waiting import until
 
 PATIENCE_SECONDS = 20
 
@@ -64,12 +65,6 @@ async def relay_until(database: str, broker: MemoryBroker, done: Callable[[], bo
     with suppress(asyncio.CancelledError):
         await task
     await log.close()
-
-
-async def until(done: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not done():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def chains(frames: list[FrameLines]) -> dict[int, list[tuple[int, int]]]:

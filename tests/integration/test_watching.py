@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,7 @@ import yaml
 
 from infra.tracing import event_span
 from tests.fault.system import ROOT, System, running_system
+from tests.waiting import until
 
 MONITORING = ROOT / "infra" / "monitoring"
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
@@ -253,12 +254,6 @@ async def test_spans_lead_from_the_caller_to_what_applied_the_event(
     assert services["POST /api/posts"] == services["append PostPublished"] == "plaza-command-api"
     assert services["apply tables"] == "plaza-worker"
     assert services["GET /api/feed"] == "plaza-query-api"
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
 
 
 def blocks(page: Path) -> str:

@@ -1,13 +1,14 @@
 """Following what projections tell: how far everything is, and what happens when it stops."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 from infra.codec import SOCIAL_PARTITIONS
 from infra.ports import Applied
 from infra.reads import ReadsUnavailable
 from infra.runtime.live import Live
+from tests.waiting import until
 
 EVERYWHERE = 10
 
@@ -51,12 +52,6 @@ class Seen:
 
     def changed(self, applied: Applied) -> None:
         self.seen.append(list(applied.posts))
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110 -- what is waited for tells nobody.
-            await asyncio.sleep(0.001)
 
 
 def moved(name: str, position: int, posts: tuple[int, ...] = ()) -> Applied:

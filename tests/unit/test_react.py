@@ -15,6 +15,7 @@ from infra.ports import Frame, LogUnavailable, Recorded, Unreadable
 from infra.runtime import react
 from infra.runtime.execute import UNEXPLAINED, Context, Outcome
 from infra.runtime.react import ATTEMPTS_MAX, Process, ProcessRunner, commanding
+from tests.waiting import until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -122,8 +123,8 @@ async def test_a_slow_reaction_holds_back_the_checkpoint_and_nothing_else(
     runner = watched.runner()
     await runner.apply([frame(0, 5, [3])])
     await runner.apply([frame(5, 9, [7])])
-    await asyncio.sleep(0.02)
-    assert (sorted(watched.seen), await watched.checkpoint()) == ([3, 7], 2)
+    await until(lambda: sorted(watched.seen) == [3, 7])
+    assert await watched.checkpoint() == 2
     assert (await runner.checkpoints())[PARTITION] == 9
     watched.gate.set()
     await runner.idle()
@@ -134,7 +135,7 @@ async def test_what_was_not_finished_is_done_again_after_a_restart(watched: Watc
     watched.gate.clear()
     stopped = watched.runner()
     await stopped.apply([frame(0, 5, [3])])
-    await asyncio.sleep(0.02)
+    await until(lambda: watched.seen == [3])
     await stopped.close()
     watched.gate.set()
     restarted = watched.runner(rows=[3])

@@ -1,12 +1,12 @@
 """Frames without events are told later, and no gap shows."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from domain.commerce.stock.events import StockReceived
 from infra.ports import Frame, Recorded
 from infra.runtime.sparse import Sparse
+from tests.waiting import until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -55,5 +55,5 @@ async def test_what_is_held_back_is_told_when_nothing_follows() -> None:
     sparse = Sparse(applier, 0.05)
     await sparse.apply([watermark(0, 10)])
     await sparse.apply([watermark(10, 20)])
-    await asyncio.sleep(0.2)
+    await until(lambda: len(applier.applied) == 2)
     assert [frame.last for frame in applier.applied] == [10, 20]

@@ -7,6 +7,7 @@ import pytest
 
 from infra.adapters.together import Together
 from infra.ports import LogUnavailable
+from tests.waiting import until
 
 
 class Shelf:
@@ -36,7 +37,7 @@ async def test_what_is_on_its_way_is_asked_again_for_who_comes_later() -> None:
     shelf.open.clear()
     together = Together(shelf.find)
     first = asyncio.create_task(together.ask("mug"))
-    await asyncio.sleep(0.01)
+    await until(lambda: shelf.asked)
     later = [asyncio.create_task(together.ask(name)) for name in ("mug", "pot")]
     await asyncio.sleep(0.01)
     shelf.open.set()
@@ -69,7 +70,7 @@ async def test_who_stops_waiting_takes_nobody_with_them() -> None:
     shelf.open.clear()
     together = Together(shelf.find)
     one, other = (asyncio.create_task(together.ask("mug")) for _ in range(2))
-    await asyncio.sleep(0.01)
+    await until(lambda: shelf.asked)
     one.cancel()
     shelf.open.set()
     assert await other == 3
