@@ -106,7 +106,7 @@ class Executor:
         self._facts_seconds_max = facts_seconds_max
         self._memory = Memory(cache_size)
         self._turns = Turns()
-        self._loads = Loads(log, {decider.prefix: decider for decider in deciders.values()})
+        self._loads = Loads(log, deciders, self._memory)
 
     async def execute(self, *commands: Command, context: Context = UNEXPLAINED) -> Outcome:
         """Do all of these commands in one append, or none of them.
@@ -114,7 +114,7 @@ class Executor:
         Durable on return. Raises the rejection of the first command that is refused; `StreamMoved`
         when others kept being faster; `KeyTaken`, `LogUnavailable` and `KeyDestroyed` as they come.
         """
-        steps = [self._step(command) for command in commands]
+        steps = [step_of(command, self._deciders) for command in commands]
         # In one order for everybody, so that no two wait for each other.
         streams = [steps[0][2]] if len(steps) == 1 else sorted({step[2] for step in steps})
         await self._turns.take(streams)
@@ -154,7 +154,7 @@ class Executor:
     async def state(self, stream: str, *, fresh: bool = False) -> State:
         """The state of a stream: as last seen if that was a moment ago, else loaded."""
         state = None if fresh else self._fact(stream)
-        return state or (await self._load((stream,)))[stream]
+        return state or (await self._loads.load((stream,)))[stream]
 
     def forget(self, stream: str) -> None:
         """Load this stream the next time, because it changed elsewhere."""
@@ -165,10 +165,6 @@ class Executor:
         if state is None or time.monotonic() - state.seen_at > self._facts_seconds_max:
             return None
         return state
-
-    def _step(self, command: Command) -> Step:
-        decider = self._deciders[type(command)]
-        return command, decider, decider.stream(command)
 
     async def _execute(self, steps: Sequence[Step], context: Context) -> Outcome:
         outcome = await self._attempt(steps, context, fresh=False)
@@ -200,7 +196,7 @@ class Executor:
                 unknown.append(stream)
         loaded: Mapping[str, State] = {}
         if unknown:
-            loaded = await self._load(unknown)
+            loaded = await self._loads.load(unknown)
             states.update(loaded)
         now = self._clock()
         decided = decide(steps, states, loaded, now)
@@ -244,12 +240,10 @@ class Executor:
                 known = State(state.value, state.version, begins, one.position, seen_at)
                 self._memory.put(stream, known)
 
-    async def _load(self, streams: Iterable[str]) -> dict[str, State]:
-        loaded = await self._loads.load(streams)
-        for stream, state in loaded.items():
-            if state.version:
-                self._memory.put_newer(stream, state)
-        return loaded
+
+def step_of(command: Command, deciders: Deciders) -> Step:
+    decider = deciders[type(command)]
+    return command, decider, decider.stream(command)
 
 
 def decide(
@@ -392,16 +386,15 @@ class Memory:
 
 
 class Loads:
-    """Loads streams, and joins what is asked for at one moment into one round trip.
+    """Loads streams and remembers them; joins what is asked for at one moment into one round trip.
 
     What is on its way when a stream is asked for is not waited for: it may be too old.
     """
 
-    def __init__(
-        self, log: EventLog, deciders_by_prefix: Mapping[str, Decider[Any, Any, Any]]
-    ) -> None:
+    def __init__(self, log: EventLog, deciders: Deciders, memory: Memory) -> None:
         self._log = log
-        self._deciders = deciders_by_prefix
+        self._deciders = {decider.prefix: decider for decider in deciders.values()}
+        self._memory = memory
         self._asked: dict[str, list[asyncio.Future[State]]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -412,7 +405,11 @@ class Loads:
         futures = {stream: loop.create_future() for stream in streams}
         for stream, future in futures.items():
             self._asked.setdefault(stream, []).append(future)
-        return dict(zip(futures, await asyncio.gather(*futures.values()), strict=True))
+        loaded = dict(zip(futures, await asyncio.gather(*futures.values()), strict=True))
+        for stream, state in loaded.items():
+            if state.version:
+                self._memory.put_newer(stream, state)
+        return loaded
 
     def _start(self) -> None:
         if self._asked and len(self._under_way) < LOADS_AT_ONCE_MAX:

@@ -28,6 +28,7 @@ from infra.runtime.execute import (
     at_position,
     newest,
     record,
+    step_of,
 )
 
 JOBS_MAX = 200
@@ -111,14 +112,14 @@ class SingleWriter:
         self._deciders = deciders
         self._clock = clock
         self._memory = Memory(CACHE_SIZE)
-        self._loads = Loads(log, {decider.prefix: decider for decider in deciders.values()})
+        self._loads = Loads(log, deciders, self._memory)
         self._waiting: deque[Job] = deque()
         self._writing: asyncio.Task[None] | None = None
 
     async def execute(self, *commands: Command, context: Context = UNEXPLAINED) -> Outcome:
         """See `Executor.execute`. Answers to be stored are not for this one."""
         assert context.answer is None
-        steps = [self._step(command) for command in commands]
+        steps = [step_of(command, self._deciders) for command in commands]
         job = Job(steps, context, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         if self._writing is None or self._writing.done():
@@ -128,11 +129,7 @@ class SingleWriter:
     async def state(self, stream: str, *, fresh: bool = False) -> State:
         """The state of a stream: as remembered, which an append proves, or as the log has it."""
         known = None if fresh else self._memory.get(stream)
-        return known or (await self._load({stream}))[stream]
-
-    def _step(self, command: Command) -> Step:
-        decider = self._deciders[type(command)]
-        return command, decider, decider.stream(command)
+        return known or (await self._loads.load({stream}))[stream]
 
     async def _write_all(self) -> None:
         while self._waiting:
@@ -191,7 +188,7 @@ class SingleWriter:
                     states.setdefault(stream, State(decider.initial))
                 elif stream not in states:
                     unknown.add(stream)
-        loaded = await self._load(unknown) if unknown else {}
+        loaded = await self._loads.load(unknown) if unknown else {}
         return Batch(states | loaded, set(loaded))
 
     def _settle(self, batch: Batch, placed: Sequence[Recorded]) -> list[Job]:
@@ -221,13 +218,6 @@ class SingleWriter:
             state = batch.states[stream]
             begins = state.first_position or first[stream]
             self._memory.put(stream, State(state.value, state.version, begins, position))
-
-    async def _load(self, streams: set[str]) -> dict[str, State]:
-        loaded = await self._loads.load(streams)
-        for stream, state in loaded.items():
-            if state.version:
-                self._memory.put_newer(stream, state)
-        return loaded
 
     def _forget(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
