@@ -82,7 +82,7 @@ def value_of(kind: inspect.Type, name: str) -> Any:  # noqa: C901, PLR0911, PLR0
             given = [one for one in types if not isinstance(one, inspect.NoneType)]
             return value_of(given[0], name)
         case _:
-            raise NotImplementedError(kind)
+            raise AssertionError(f"no value is known of a {kind}")
 
 
 def half_of(event_class: type[Event]) -> str:

@@ -40,7 +40,7 @@ from infra.runtime.react import Process, ProcessRunner
 TRACES_EACH = 600
 """Of every kind: own posts, follows in both directions, likes, reposts."""
 
-SECONDS_MAX = 10.0
+SECONDS_MAX = 30.0
 ANN, BOB = id_text(1), id_text(2)
 
 

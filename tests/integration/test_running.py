@@ -26,7 +26,7 @@ from tests.journey import from_post_to_return
 from tests.market import Market
 
 PATIENCE_SECONDS = 20.0
-STOP_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 30.0
 MEGABYTES_MAX = 700
 
 
