@@ -12,7 +12,7 @@ from domain.shared.text import hashtags
 from domain.social.member.events import MemberErased
 from domain.social.post.events import PostDeleted, PostPublished
 from infra.ports import Recorded
-from infra.runtime.projection import Projection
+from infra.runtime.projection import Projection, TextOf
 from infra.tables import Change, Close, Column, Forget, Insert, RangeTable
 
 Handled = PostPublished | PostDeleted | MemberErased
@@ -37,15 +37,11 @@ TAGGED_POSTS = RangeTable(
 )
 
 
-class TextsSealed(Exception):
-    """The event was not opened before it was folded: its tags cannot be seen."""
-
-
-def fold(recorded: Recorded) -> Sequence[Change]:
+def fold(text_of: TextOf, recorded: Recorded) -> Sequence[Change]:
     event: Handled = recorded.event  # type: ignore[assignment]
     match event:
         case PostPublished():
-            return published(event)
+            return published(event, text_of)
         case PostDeleted(because_of="erasure"):
             # It may have been published just after its author was erased, and just before the key
             # was gone.
@@ -58,10 +54,8 @@ def fold(recorded: Recorded) -> Sequence[Change]:
             assert_never(event)
 
 
-def published(event: PostPublished) -> Sequence[Change]:
-    if event.content.sealed is not None:
-        raise TextsSealed(event.post_id)
-    tags = hashtags(event.content.text or "")
+def published(event: PostPublished, text_of: TextOf) -> Sequence[Change]:
+    tags = hashtags(text_of(event.author_id, event.content) or "")
     if not tags:
         return ()
     post_id, author_id = known_id_number(event.post_id), known_id_number(event.author_id)
@@ -74,6 +68,5 @@ PROJECTION = Projection(
     version=1,
     handles=frozenset(get_args(Handled)),
     tables=(TAGGED_POSTS,),
-    fold=fold,
-    opens=True,
+    fold_texts=fold,
 )

@@ -39,6 +39,8 @@ WORD = rf"\w[\w{marks()}{JOINERS}]*"
 # A pattern that starts with its sign skips the rest of a text fastest: looking behind comes after.
 _links = re.compile(r"://\S+").sub
 _tag_runs = re.compile(rf"[#\uff03](?<![\w&].)({WORD}(?:[#\uff03]{WORD})*)").findall
+# The same for texts of ASCII alone, which the marks of all scripts would only slow down.
+_ascii_tag_runs = re.compile(r"#(?<![\w&].)(\w+(?:#\w+)*)", re.ASCII).findall
 _split_tags = re.compile("[#\uff03]").split
 _mentioned = re.compile(r"[@\uff20](?<![\w@\uff20].)([A-Za-z0-9_]{3,30})(?!\w)").findall
 _words = re.compile(WORD).findall
@@ -91,13 +93,14 @@ def hashtags(text: str) -> tuple[str, ...]:
     if "#" not in text and "\uff03" not in text:
         return ()
     found: dict[str, None] = {}
-    for run in _tag_runs(without_links(text)):
+    tag_runs = _ascii_tag_runs if text.isascii() else _tag_runs
+    for run in tag_runs(without_links(text)):
         if run.isascii() and run.isalnum():
-            # One plain tag, as most are.
-            tags = [run.lower()]
-        else:
-            tags = [case_folded(tag) for tag in _split_tags(run)]
-        for tag in tags:
+            # One plain tag, as most are: what is not all digits has a letter.
+            if not run.isdigit() and len(run) <= TAG_LENGTH_MAX:
+                found[run.lower()] = None
+            continue
+        for tag in map(case_folded, _split_tags(run)):
             if is_tag(tag):
                 found[tag] = None
     return tuple(found)

@@ -1,8 +1,9 @@
 """PostgreSQL's binary format for COPY and for arrays of numbers, written many rows at a time."""
 
 import struct
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import chain, groupby, repeat
 from typing import Any
 
 import numpy as np
@@ -15,32 +16,58 @@ HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)
 NULL = struct.pack("!i", -1)
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 TEXT_OID = 25
 BIGINT_OID = 20
 
+_count = struct.Struct("!h").pack
 _length = struct.Struct("!i").pack
 _bigint = struct.Struct("!iq").pack
 _boolean = struct.Struct("!i?").pack
 _array = struct.Struct("!iiIii").pack
 _NO_TEXTS = struct.pack("!iiiI", 12, 0, 0, TEXT_OID)
 
-FIXED: dict[ColumnType, tuple[str, int]] = {"bigint": (">i8", 8), "boolean": (">i1", 1)}
+FIXED: dict[ColumnType, tuple[str, int]] = {
+    "bigint": (">i8", 8),
+    "boolean": (">i1", 1),
+    "timestamptz": (">i8", 8),
+}
 Encode = Callable[[Sequence[Sequence[Any]]], bytes]
 
 
 def row_encoder(table: Table) -> Encode:
     """A function that writes rows of this table, complete in the order of `table.names`."""
     types: list[ColumnType] = [column.type for column in table.columns]
+    nullable = {place for place, column in enumerate(table.columns) if column.nullable}
     types += ["bigint", "bigint"] if isinstance(table, RangeTable) else ["bigint"]
-    return column_encoder(types, nullable=any(column.nullable for column in table.columns))
+    return column_encoder(types, nullable)
 
 
-def column_encoder(types: Sequence[ColumnType], *, nullable: bool = False) -> Encode:
-    """A function that writes rows of columns of these types."""
-    if nullable or not all(kind in FIXED for kind in types):
-        return _rows([ENCODERS[kind] for kind in types])
-    return _fixed_rows(types)
+def column_encoder(types: Sequence[ColumnType], nullable: Collection[int] = ()) -> Encode:
+    """A function that writes rows of columns of these types, those at some places perhaps null."""
+    # Columns of fixed sizes that stand side by side are written together, for all rows at once.
+    runs = [
+        (is_fixed, list(places))
+        for is_fixed, places in groupby(
+            range(len(types)), lambda place: types[place] in FIXED and place not in nullable
+        )
+    ]
+
+    def encode(rows: Sequence[Sequence[Any]]) -> bytes:
+        if not rows:
+            return HEADER + TRAILER
+        columns = list(zip(*rows, strict=True))
+        if all(is_fixed for is_fixed, _ in runs):
+            return HEADER + _fixed(types, columns, width=len(types)).tobytes() + TRAILER
+        pieces: list[Iterable[bytes]] = [repeat(_count(len(types)), len(rows))]
+        for is_fixed, places in runs:
+            if is_fixed:
+                written = _fixed([types[p] for p in places], [columns[p] for p in places])
+                pieces.append(_cut(written.tobytes(), written.itemsize))
+            else:
+                pieces += [_values(types[place], columns[place]) for place in places]
+        return HEADER + b"".join(chain.from_iterable(zip(*pieces, strict=True))) + TRAILER
+
+    return encode
 
 
 def bigints(values: Sequence[int]) -> BigintArray:
@@ -61,38 +88,30 @@ def texts(values: Sequence[str]) -> TextArray:
     return binary_arrays.texts([binary_arrays.text(value) for value in values])
 
 
-def _fixed_rows(types: Sequence[ColumnType]) -> Encode:
-    fields: list[tuple[str, str]] = [("count", ">i2")]
+def _fixed(
+    types: Sequence[ColumnType], columns: Sequence[Sequence[Any]], width: int | None = None
+) -> np.ndarray[Any, Any]:
+    """These columns of each row, behind the row's `width` if these are all."""
+    fields: list[tuple[str, str]] = [] if width is None else [("count", ">i2")]
     for place, kind in enumerate(types):
         fields += [(f"length{place}", ">i4"), (f"value{place}", FIXED[kind][0])]
-    shape = np.dtype(fields)
-
-    def encode(rows: Sequence[Sequence[Any]]) -> bytes:
-        table = np.empty(len(rows), dtype=shape)
-        table["count"] = len(types)
-        for place, column in enumerate(zip(*rows, strict=True)):
-            table[f"length{place}"] = FIXED[types[place]][1]
-            table[f"value{place}"] = np.array(column, dtype=np.int64)
-        return HEADER + table.tobytes() + TRAILER
-
-    return encode
+    table = np.empty(len(columns[0]), dtype=np.dtype(fields))
+    if width is not None:
+        table["count"] = width
+    for place, (kind, column) in enumerate(zip(types, columns, strict=True)):
+        values = list(map(_microseconds, column)) if kind == "timestamptz" else column
+        table[f"length{place}"] = FIXED[kind][1]
+        table[f"value{place}"] = np.array(values, dtype=np.int64)
+    return table
 
 
-def _rows(encoders: Sequence[Callable[[Any], bytes]]) -> Encode:
-    count = struct.pack("!h", len(encoders))
+def _cut(written: bytes, size: int) -> Iterator[bytes]:
+    return (written[start : start + size] for start in range(0, len(written), size))
 
-    def encode(rows: Sequence[Sequence[Any]]) -> bytes:
-        pieces = [HEADER]
-        for row in rows:
-            pieces.append(count)
-            pieces += [
-                NULL if value is None else encoder(value)
-                for encoder, value in zip(encoders, row, strict=True)
-            ]
-        pieces.append(TRAILER)
-        return b"".join(pieces)
 
-    return encode
+def _values(kind: ColumnType, values: Sequence[Any]) -> Iterator[bytes]:
+    encode = ENCODERS[kind]
+    return (NULL if value is None else encode(value) for value in values)
 
 
 def _encode_bigint(value: int) -> bytes:
@@ -113,7 +132,12 @@ def _encode_bytea(value: bytes) -> bytes:
 
 
 def _encode_timestamptz(value: datetime) -> bytes:
-    return _bigint(8, (value - POSTGRES_EPOCH) // MICROSECOND)
+    return _bigint(8, _microseconds(value))
+
+
+def _microseconds(value: datetime) -> int:
+    since = value - POSTGRES_EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _encode_texts(values: Sequence[str]) -> bytes:

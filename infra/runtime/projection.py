@@ -2,20 +2,31 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial
 from typing import Any
 
-import msgspec
-
+from domain.shared.personal import Personal
 from domain.social.member.events import MemberErased
-from infra.codec import SOCIAL_PARTITIONS, open_event, person_of
+from infra.codec import SOCIAL_PARTITIONS, people_of
 from infra.ports import Keyring, Recorded
 from infra.tables import AnyTable, Change
 
-__all__ = ["Projection"]
+__all__ = ["Projection", "TextOf", "TextsSealed"]
+
+Fold = Callable[[Recorded], Sequence[Change]]
+TextOf = Callable[[str, Personal], str | None]
+"""What a personal text of a person says; None once the person's key is gone."""
+
+
+class TextsSealed(Exception):
+    """The projection reads personal texts, and has not been given the keys."""
 
 
 async def nothing_to_prepare(_events: Sequence[Recorded]) -> None: ...
+
+
+def without_keys(recorded: Recorded) -> Sequence[Change]:
+    raise TextsSealed(recorded.stream)
 
 
 @dataclass(frozen=True)
@@ -26,43 +37,38 @@ class Projection:
     ordering key come in order, others in any order. Raise `version` when the fold or the tables
     change: the tables are then built anew from the first event, beside those being served.
 
-    `opens`: the fold reads personal texts, which the log holds sealed. Such a projection folds
-    only after `with_texts`, and a text whose key is gone folds as erased. `prepare` is awaited
-    with events before they are folded.
+    A projection that reads personal texts, which the log holds sealed, has `fold_texts` instead,
+    and folds only after `with_texts`. `prepare` is awaited with events before they are folded.
     """
 
     name: str
     version: int
     handles: frozenset[type]
     tables: tuple[AnyTable, ...]
-    fold: Callable[[Recorded], Sequence[Change]]
+    fold: Fold = without_keys
     partitions: range = SOCIAL_PARTITIONS
-    opens: bool = False
+    fold_texts: Callable[[TextOf, Recorded], Sequence[Change]] | None = None
     prepare: Callable[[Sequence[Recorded]], Awaitable[None]] = nothing_to_prepare
 
     def folds(self, event: Any) -> bool:
         return type(event) in self.handles
 
     def with_texts(self, keyring: Keyring) -> "Projection":
-        """The same projection, able to fold: its events are opened with these keys if it `opens`.
+        """The same projection, able to fold: it reads texts with these keys, if it reads any.
 
         Keys are fetched in `prepare`, and those of erased members forgotten there.
         """
-        if not self.opens:
+        if self.fold_texts is None:
             return self
-        change = self.fold
 
-        @wraps(change)
-        def fold(recorded: Recorded) -> Sequence[Change]:
-            event = open_event(recorded.event, keyring)
-            return change(msgspec.structs.replace(recorded, event=event))
+        def text_of(person_id: str, text: Personal) -> str | None:
+            return text.text if text.sealed is None else keyring.open(person_id, text.sealed)
 
         async def prepare(events: Sequence[Recorded]) -> None:
             handled = [recorded.event for recorded in events if self.folds(recorded.event)]
-            people = {person for event in handled if (person := person_of(event)) is not None}
-            await keyring.fetch(people)
+            await keyring.fetch(people_of(handled))
             for event in handled:
                 if isinstance(event, MemberErased):
                     keyring.forget(event.member_id)
 
-        return replace(self, fold=fold, prepare=prepare)
+        return replace(self, fold=partial(self.fold_texts, text_of), prepare=prepare)

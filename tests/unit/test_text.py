@@ -39,6 +39,16 @@ def test_hashtags_are_runs_of_letters_after_their_sign(text: str, tags: tuple[st
     assert hashtags(text) == tags
 
 
+def test_tags_of_plain_texts_are_those_of_any_text() -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for _ in range(3_000):
+        text = "".join(chance.choices("##&aB1_ ,/:", k=16))
+        # What is behind a space is in no tag before it, and makes the text one of many scripts.
+        assert hashtags(text) == hashtags(f"{text} ß"), text
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
