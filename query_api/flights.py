@@ -11,7 +11,9 @@ T = TypeVar("T")
 
 
 class Flights:
-    """`made` and `shared` count the answers that were made for who asked, and those that were not.
+    """`seconds`: for how long an answer is kept; 0: no longer than it is waited for.
+
+    `made` and `shared` count the answers that were made for who asked, and those that were not.
 
     Who gives up waiting leaves the others waiting; once all have given up, the work is given up
     too. A failure is told to all who wait for it, and not kept.
@@ -47,7 +49,8 @@ class Flights:
         self._flights.clear()
 
     def _landed(self, key: Hashable, flight: "Flight") -> None:
-        if not flight.answer.cancelled() and flight.answer.exception() is None:
+        answered = not flight.answer.cancelled() and flight.answer.exception() is None
+        if answered and self._seconds > 0:
             flight.until = self._clock() + self._seconds
         elif self._flights.get(key) is flight:
             self._flights.drop(key)

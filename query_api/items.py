@@ -17,6 +17,7 @@ from infra.ports import OPEN, Keyring
 from infra.reads import Cards, MemberRow, PostRow, Reads, RepostRow
 from query_api.generations import Generations
 from query_api.shapes import AuthorCard, FeedItem, ProductCard
+from query_api.told import ToldCache
 
 ITEMS_MAX = 200_000
 
@@ -128,12 +129,13 @@ class Item:
         return self.plain if flags == PLAIN else self.plain[:-TAIL_BYTES] + TAILS[flags]
 
 
-class Items:
+class Items(ToldCache):
     """What entries of timelines show, by their positions, as of now."""
 
     def __init__(
         self, reads: Reads, keyring: Keyring, products: ProductCards, items_max: int = ITEMS_MAX
     ) -> None:
+        super().__init__()
         self._reads = reads
         self._keyring = keyring
         self._products = products
@@ -149,22 +151,13 @@ class Items:
         # Which posts show a product; those no longer cached are forgotten with the product.
         self._showing: dict[str, set[int]] = {}
         self._loads: set[_Load] = set()
-        self._keeping = False
         self.loads = 0
         """How often a page needed what was not in memory."""
 
     # What the changes tell.
 
-    def begin(self) -> None:
-        """Keep what is loaded from now on: changes are being told."""
-        self._keeping = True
-
-    def end(self) -> None:
-        """Forget everything and keep nothing: changes are no longer told."""
-        self._keeping = False
-        self.forget_all()
-
     def forget_all(self) -> None:
+        self._told += 1
         for load in self._loads:
             load.keeping = False
         self.shown.clear()
@@ -177,6 +170,7 @@ class Items:
 
     def forget_posts(self, post_ids: Iterable[int]) -> None:
         for post_id in post_ids:
+            self._told += 1
             item = self._posts.pop(post_id, None)
             if item is not None:
                 self._drop((item.post_position, *item.entries))
@@ -185,6 +179,7 @@ class Items:
 
     def forget_members(self, member_ids: Iterable[int]) -> None:
         for member_id in member_ids:
+            self._told += 1
             author = self._authors.pop(member_id, None)
             if author is not None:
                 self.forget_posts(author.post_ids)
@@ -194,6 +189,7 @@ class Items:
 
     def forget_products(self, product_ids: Collection[str]) -> None:
         """Forget the posts that show these products."""
+        self._told += len(product_ids)
         for load in self._loads:
             load.products.update(product_ids)
         for product_id in product_ids:
@@ -224,10 +220,10 @@ class Items:
 
     async def load(
         self, positions: Collection[int] = (), entries: Collection[int] = ()
-    ) -> dict[int, Item]:
+    ) -> Mapping[int, Item]:
         """Fetch posts by position and reposts by entry position, in one round trip; answers what
         there is of them, which serves the page that asked even where it is not kept."""
-        return await self._fetch(positions=positions, entries=entries)
+        return await self._fetched(positions=positions, entries=entries)
 
     async def by_id(self, post_ids: Sequence[int]) -> dict[int, Item]:
         """Posts by id; those there never were are left out."""
@@ -239,7 +235,7 @@ class Items:
         }
         missing = [post_id for post_id in post_ids if post_id not in found]
         if missing:
-            loaded = await self._fetch(post_ids=missing)
+            loaded = await self._fetched(post_ids=missing)
             found |= {item.post_id: item for item in loaded.values()}
         return found
 
@@ -251,11 +247,17 @@ class Items:
             found |= await self.load(missing)
         return found
 
-    async def _fetch(
+    async def _fetched(
         self,
         positions: Collection[int] = (),
         post_ids: Collection[int] = (),
         entries: Collection[int] = (),
+    ) -> Mapping[int, Item]:
+        wanted = (frozenset(positions), frozenset(post_ids), frozenset(entries))
+        return await self._together(wanted, lambda: self._fetch(positions, post_ids, entries))
+
+    async def _fetch(
+        self, positions: Collection[int], post_ids: Collection[int], entries: Collection[int]
     ) -> dict[int, Item]:
         load = _Load(self._keeping)
         self._loads.add(load)

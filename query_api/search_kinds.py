@@ -6,7 +6,6 @@ says what may match and in which order; what is shown, and whether it is, is rea
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -15,6 +14,7 @@ from domain.shared.identifiers import id_number
 from infra.ports import OPEN
 from infra.search_reads import (
     FoundProducts,
+    Kind,
     ProductFilters,
     ProductOrder,
     ProductPlace,
@@ -66,6 +66,28 @@ class Found(Protocol[S]):
         ...
 
 
+def newest_besides(index: SearchIndex, kind: Kind, wanted: Asked, results: Results) -> Rest | None:
+    """What follows the best; None where these are all that match."""
+    if wanted.order == "relevance" and len(results.best) < BEST_MAX:
+        return None
+    return newest_first(index, kind, replace(wanted.query, tolerant=results.tolerant))
+
+
+def newest_first(index: SearchIndex, kind: Kind, query: Query) -> Rest:
+    """All posts or accounts that match, newest first."""
+    reads = index.reads
+    look = reads.newest_posts if kind == "posts" else reads.newest_members
+
+    async def more(last: Candidate, limit: int, without: Collection[int]) -> Sequence[Candidate]:
+        found = await index.ask(
+            ("newest", kind, query, last, limit, tuple(without)),
+            lambda: look(query, last[0], limit, without),
+        )
+        return [(number,) for number in found]
+
+    return more
+
+
 class Posts:
     def __init__(self, context: Context, index: SearchIndex) -> None:
         self._context = context
@@ -74,7 +96,8 @@ class Posts:
     async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
         if wanted.order == "newest":
             results = Results(query.tolerant, (), NEWEST)
-            return results, not query.is_text or bool(await self._newest(query, NEWEST, 1, ()))
+            newest = newest_first(self._index, "posts", query)
+            return results, not query.is_text or bool(await newest(NEWEST, 1, ()))
         now = self._index.now()
         best = await self._index.ask(
             ("posts", query), lambda: self._index.reads.best_posts(query, now, BEST_MAX)
@@ -82,18 +105,7 @@ class Posts:
         return Results(query.tolerant, best, NEWEST), bool(best)
 
     def rest(self, wanted: Asked, results: Results) -> Rest | None:
-        if wanted.order == "relevance" and len(results.best) < BEST_MAX:
-            return None
-        return partial(self._newest, replace(wanted.query, tolerant=results.tolerant))
-
-    async def _newest(
-        self, query: Query, last: Candidate, limit: int, without: Collection[int]
-    ) -> Sequence[Candidate]:
-        found = await self._index.ask(
-            ("more posts", query, last, limit, tuple(without)),
-            lambda: self._index.reads.newest_posts(query, last[0], limit, without),
-        )
-        return [(number,) for number in found]
+        return newest_besides(self._index, "posts", wanted, results)
 
     def visible(self, viewer: Viewer) -> Visible[Item]:
         async def seen(numbers: Sequence[int]) -> Mapping[int, Item]:
@@ -123,18 +135,7 @@ class Members:
         return Results(query.tolerant, best, NEWEST), bool(best)
 
     def rest(self, wanted: Asked, results: Results) -> Rest | None:
-        if len(results.best) < BEST_MAX:
-            return None
-        return partial(self._newest, replace(wanted.query, tolerant=results.tolerant))
-
-    async def _newest(
-        self, query: Query, last: Candidate, limit: int, without: Collection[int]
-    ) -> Sequence[Candidate]:
-        found = await self._index.ask(
-            ("more users", query, last, limit, tuple(without)),
-            lambda: self._index.reads.newest_members(query, last[0], limit, without),
-        )
-        return [(number,) for number in found]
+        return newest_besides(self._index, "users", wanted, results)
 
     def visible(self, viewer: Viewer) -> Visible[Profile]:
         async def seen(numbers: Sequence[int]) -> Mapping[int, Profile]:

@@ -12,6 +12,7 @@ from infra.packed_timeline import BYTES_PER_SLOT
 from infra.reads import Reads
 from query_api.generations import Generations
 from query_api.items import Flags
+from query_api.told import ToldCache
 
 VIEWERS_MAX = 100_000
 EXTRA_KNOWN_MAX = 5_000
@@ -123,38 +124,36 @@ NOBODY = Viewer("", 0)
 """Who reads without a session."""
 
 
-class Viewers:
+class Viewers(ToldCache):
     """The readers who were here lately, by member id."""
 
     def __init__(self, reads: Reads, viewers_max: int = VIEWERS_MAX) -> None:
+        super().__init__()
         self._reads = reads
         self.kept: Generations[str, Viewer] = Generations(viewers_max)
         self._loads: set[_Load] = set()
-        self._keeping = False
         self.loads = 0
         """How often a reader was not in memory."""
 
-    def begin(self) -> None:
-        self._keeping = True
-
-    def end(self) -> None:
-        self._keeping = False
-        self.forget_all()
-
     def forget_all(self) -> None:
+        self._told += 1
         self.kept.clear()
         for load in self._loads:
             load.outdated = True
 
     def forget(self, members: Iterable[int]) -> None:
         touched = set(members)
+        self._told += len(touched)
         for number in touched:
             self.kept.drop(id_text(number))
         for load in self._loads:
             load.outdated |= load.number in touched
 
     async def get(self, member_id: str) -> Viewer:
-        return self.kept.get(member_id) or await self._load(member_id)
+        kept = self.kept.get(member_id)
+        if kept is not None:
+            return kept
+        return await self._together(member_id, lambda: self._load(member_id))
 
     async def know(self, viewer: Viewer, posts: Sequence[int]) -> None:
         """Have the viewer's flags right for these posts."""

@@ -82,3 +82,13 @@ async def test_no_more_answers_are_kept_than_allowed() -> None:
     for key in range(100):
         await flights.get(key, kitchen.make)
     assert len(flights._flights) <= 10
+
+
+async def test_an_answer_that_is_not_kept_is_only_shared_while_it_is_made() -> None:
+    kitchen, flights = Kitchen(), Flights(0.0, 10)
+    asking = [asyncio.create_task(flights.get("tea", kitchen.make)) for _ in range(3)]
+    await asyncio.sleep(0)
+    kitchen.ready.set()
+    assert await asyncio.gather(*asking) == [1, 1, 1]
+    assert not flights._flights.get("tea")
+    assert await flights.get("tea", kitchen.make) == 2
