@@ -38,7 +38,7 @@ from processes.reservation_timer import Hold
 
 LEASE = "buying"
 PAUSE_SECONDS = 1.0
-PAUSE_OF_READS_SECONDS = 0.005
+PAUSE_OF_READS_SECONDS = 0.01
 SECRETS_DAYS = 7
 """How long what buyers entrusted to us may be kept: as long as a key of the provider's lives."""
 SWEEP_SECONDS = 3_600.0

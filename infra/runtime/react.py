@@ -9,6 +9,7 @@ import random
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -49,13 +50,17 @@ log = structlog.get_logger()
 class Process:
     """What reacts to events. `react` must be harmless when repeated; it is tried again when it
     raises, and what it keeps raising on is set aside. `at_once`: to how many events it reacts at
-    one moment."""
+    one moment. `wants`: which of the events that it handles it reacts to at all."""
 
     name: str
     handles: frozenset[type]
     react: Callable[[Recorded], Awaitable[None]]
     partitions: range = SOCIAL_PARTITIONS
     at_once: int = REACTIONS_AT_ONCE
+    wants: Callable[[Any], bool] = lambda _event: True
+
+    def takes(self, recorded: Recorded) -> bool:
+        return type(recorded.event) in self.handles and self.wants(recorded.event)
 
 
 def commanding(
@@ -168,7 +173,7 @@ class ProcessRunner:
         for recorded in frame.events:
             if taken[frame.partition] < recorded.position <= frame.last:
                 taken[frame.partition] = recorded.position
-                if type(recorded.event) in self._process.handles:
+                if self._process.takes(recorded):
                     await self._start(frame.partition, recorded)
         taken[frame.partition] = frame.last
 

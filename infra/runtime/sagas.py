@@ -7,6 +7,7 @@ waiting and when to look again, is made anew after a crash from the work that is
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -85,6 +86,7 @@ class Sagas:
                 self._reaction(saga),
                 COMMERCE_PARTITIONS,
                 REACTIONS_AT_ONCE,
+                partial(moves, saga),
             )
             for saga in self._sagas.values()
         ]
@@ -233,6 +235,10 @@ class Sagas:
                 return Unanswered("the payment details are gone")
             request = replace(request, secrets=secrets)
         return await self._payments.ask(request)
+
+
+def moves(saga: Saga[Any], event: Any) -> bool:
+    return bool(saga.concerns(event))
 
 
 def learnt(news: StockNews, refusal: Rejection) -> StockNews:
