@@ -27,6 +27,7 @@ from domain.commerce.stock.commands import ReceiveStock
 from domain.shared.money import Money
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_projections import PostgresProjections
+from infra.codec import COMMERCE_PARTITIONS
 from infra.composition import command_api, commerce_worker, projection_worker
 from infra.composition.command_api import opened
 from infra.composition.logging import configure_logging
@@ -44,6 +45,7 @@ from infra.payments import (
 from infra.ports import LogUnavailable
 from infra.runtime.appliers import ApplierMetrics
 from infra.runtime.execute import Executor
+from infra.runtime.rebuild import rare_collections
 from infra.servers.adyen_stand_in import adyen_program
 from infra.servers.postgres import start_postgres
 from infra.servers.process import free_port, start
@@ -59,7 +61,14 @@ WAIT_SECONDS = 60.0
 PRICE = Money("EUR", 1999)
 UNITS = 1_000_000
 HMAC_KEY = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056"
-CONFIRMED = "SELECT count(*) FROM log.events WHERE topic = 'checkout.confirmed.v1'"
+CONFIRMED = """
+    SELECT count(*), max(notification_id) FROM log.events WHERE topic = 'checkout.confirmed.v1'
+"""
+SHOWN = """
+    SELECT min(position) FROM public.checkpoints
+    WHERE projection = ANY(%s) AND partition = ANY(%s)
+"""
+SHOWING = ["carts", "checkouts", "orders", "availability", "work", "demand"]
 BODY = msgspec.json.encode(
     {
         "paymentMethod": {
@@ -113,8 +122,12 @@ async def serve_commands(settings: Settings, ready: Callable[[int], None]) -> No
 async def serve_worker(settings: Settings, at_once: bool, ready: Callable[[int], None]) -> None:  # noqa: FBT001
     """The commerce worker as `plaza up` runs it, but for the payments where they are `at_once`."""
     configure_logging("worker", "warning")
+    with rare_collections():
+        await sell(settings, AtOnce() if at_once else None, ready)
+
+
+async def sell(settings: Settings, payments: AtOnce | None, ready: Callable[[int], None]) -> None:
     metrics = ApplierMetrics(CollectorRegistry())
-    payments = AtOnce() if at_once else None
     async with asyncio.TaskGroup() as group:
         group.create_task(
             projection_worker.follow_commerce(settings, halves(None, None)[1].projections, metrics)
@@ -170,7 +183,7 @@ class Shoppers:
         await executor.execute(PutCartItem(member_id=buyer, item=item))
 
     async def buy(self) -> float:
-        """Completed checkouts a second, from the first command to the last confirmation."""
+        """Completed checkouts a second, from the first command until every page shows the last."""
         began, _ = await self._buy(0.0)
         return len(self.ids) / (time.perf_counter() - began)
 
@@ -179,14 +192,15 @@ class Shoppers:
         return (await self._buy(1 / rate))[1]
 
     async def _buy(self, pause_seconds: float) -> tuple[float, list[float]]:
-        """When it began, and how long each command took; ends with the last confirmation."""
+        """When it began, and how long each command took; ends when every page shows the last
+        confirmation, so that no write is left for later."""
         await self.fill_carts()
         number = next(self.numbers)
         took: list[float] = []
         async with await psycopg.AsyncConnection.connect(
             self.settings.postgres_url, autocommit=True
         ) as connection:
-            before = await confirmed(connection)
+            before, _ = await confirmed(connection)
             began = time.perf_counter()
             room = asyncio.Semaphore(BUYERS_AT_ONCE)
             async with aiohttp.ClientSession() as http:
@@ -205,16 +219,26 @@ class Shoppers:
                     took.append(time.perf_counter() - asked)
 
                 await asyncio.gather(*map(check_out, range(len(self.ids))))
-                while await confirmed(connection) - before < len(self.ids):
+                while not await self._all_done(connection, before + len(self.ids)):
                     assert time.perf_counter() - began < WAIT_SECONDS, "not all are confirmed"
                     await asyncio.sleep(0.02)
         return began, took
 
+    @staticmethod
+    async def _all_done(connection: psycopg.AsyncConnection[Any], wanted: int) -> bool:
+        count, last = await confirmed(connection)
+        if count < wanted:
+            return False
+        cursor = await connection.execute(SHOWN, [SHOWING, list(COMMERCE_PARTITIONS)])
+        (position,) = await cursor.fetchone() or (0,)
+        return bool(position >= last)
 
-async def confirmed(connection: psycopg.AsyncConnection[Any]) -> int:
+
+async def confirmed(connection: psycopg.AsyncConnection[Any]) -> tuple[int, int]:
+    """How many checkouts are confirmed, and where in the log the last one is."""
     row = await (await connection.execute(CONFIRMED)).fetchone()
     assert row is not None
-    return int(row[0])
+    return int(row[0]), int(row[1] or 0)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The probe of the checkouts: pgbench writing, in three transactions, what one checkout writes.
 
 The tables are like the real ones, with their keys and indexes, and the rows like those that a real
-checkout left: events, the answer under its key, what the vault keeps, and every read table.
+checkout left: events, the answer under its key, what the vault keeps, and every read table. Rows
+that are superseded in the transaction they begin in are inserted as such; others are updated.
 """
 
 import re
@@ -15,6 +16,7 @@ from infra.ports import OPEN
 from tests.benchmarks.append_store import scripts_a_second
 
 SHELVES = 200
+CART_LINES = 200_000
 COLON = re.compile(r"(?<!:):(?=[A-Za-z_])")
 
 BEGUN = ("cart.checked_out.v1", "checkout.started.v1")
@@ -45,6 +47,7 @@ TABLES = {
     "moves": "availability_b1.availability_moves",
     "shelves": "availability_b1.availability",
     "work": "work_b1.work",
+    "ordered": "demand_b1.ordered",
 }
 KEYS = {
     "cart_lines": "member_id",
@@ -54,17 +57,21 @@ KEYS = {
     "history": "order_id",
     "moves": "product_id",
     "work": "subject",
+    "ordered": "order_id",
 }
 
 WORK = {"kind": "'checkout'", "task": "'capture 1'"}
 
-# Per transaction: rows that begin, and rows that end, in each read table.
+# Per transaction: tables in which older rows end, rows that begin, and those of them that end too.
+ENDS: Sequence[Sequence[str]] = (("cart_lines",), (), ("checkouts", "work"))
 ROWS: Sequence[Mapping[str, int]] = (
     {"checkouts": 1, "steps": 1, "work": 1},
     {"moves": 1, "steps": 2, "work": 1},
-    {"checkouts": 2, "steps": 7, "orders": 2, "history": 2, "work": 1},
+    {"checkouts": 2, "steps": 7, "orders": 2, "history": 2, "ordered": 1, "work": 1},
 )
-ENDS: Sequence[Mapping[str, int]] = ({}, {}, {"checkouts": 2, "orders": 1, "work": 3})
+PASSED: Sequence[Mapping[str, int]] = ({}, {}, {"checkouts": 1, "orders": 1, "work": 1})
+
+N = ":n::bigint"
 
 
 def make_tables(url: str) -> None:
@@ -79,6 +86,11 @@ def make_tables(url: str) -> None:
             "INSERT INTO probe.shelves SELECT n, 1000, 1000, 0 FROM generate_series(1, %s) n",
             [SHELVES],
         )
+        name, columns, (row,) = like_one(connection, "cart_lines")
+        connection.execute(
+            f"INSERT INTO probe.{name} ({', '.join(columns)})"
+            f" SELECT {', '.join(row).replace(N, 'n')} FROM generate_series(1, {CART_LINES}) n"
+        )
 
 
 def three_transactions(url: str) -> float:
@@ -89,18 +101,20 @@ def three_transactions(url: str) -> float:
 
 
 def script(connection: psycopg.Connection[Any]) -> str:
-    lines = ["\\set n random(1, 100000000000)", f"\\set shelf random(1, {SHELVES})"]
+    lines = [
+        "\\set n random(1, 100000000000)",
+        f"\\set shelf random(1, {SHELVES})",
+        f"\\set line random(1, {CART_LINES})",
+    ]
     for number, tags in enumerate(EVENTS):
         lines += ["\\startpipeline", "BEGIN;", insert(events(connection, tags, number))]
         if number == 0:
             lines += [insert(like_one(connection, name)) for name in ("answers", "secrets")]
-            lines.append(insert(like_one(connection, "cart_lines")))
-            lines.append(end("cart_lines"))
+        lines += [end(name) for name in ENDS[number]]
         lines += [
             insert(like_one(connection, name, count, number))
             for name, count in ROWS[number].items()
         ]
-        lines += [end(name) for name, count in ENDS[number].items() for _ in range(count)]
         if number == 1:
             lines.append(
                 "UPDATE probe.shelves SET available = available - 1, position = position + 1"
@@ -122,16 +136,17 @@ def insert(rows: Rows) -> str:
 
 
 def end(name: str) -> str:
-    more = "".join(f" AND {column} = {value}" for column, value in WORK.items())
-    key = f"{KEYS[name]} = {key_of(name)}{more if name == 'work' else ''}"
-    return (
-        f"UPDATE probe.{name} SET until = since + 1 WHERE ctid = (SELECT ctid FROM probe.{name}"
-        f" WHERE {key} AND until = {OPEN} ORDER BY since LIMIT 1);"
-    )
+    key = {KEYS[name]: key_of(name), "until": str(OPEN)}
+    if name == "work":
+        key |= WORK
+    same = " AND ".join(f"{column} = {value}" for column, value in key.items())
+    return f"UPDATE probe.{name} SET until = since + 1 WHERE {same};"
 
 
 def key_of(name: str) -> str:
-    return "'probe ' || :n::bigint" if name == "work" else ":n::bigint"
+    if name == "cart_lines":
+        return ":line"
+    return f"'probe ' || {N}" if name == "work" else N
 
 
 def events(connection: psycopg.Connection[Any], tags: Sequence[str], number: int) -> Rows:
@@ -160,18 +175,16 @@ def like_one(
         # The vault forgets what is decided: then a row as long as a usual one.
         found = ("", "payment", b"x" * 400, None)
     values = []
+    passed = PASSED[number].get(name, 0)
     for place in range(count):
         row = dict(zip(columns, (literal(connection, value) for value in found), strict=True))
-        since = f":n::bigint + {10 * number + place}"
-        row |= {"since": since, "until": str(OPEN)}
-        row |= {"member_id": "'probe ' || :n::bigint", "checkout_id": "'probe ' || :n::bigint"}
+        since = f"{N} + {10 * number + place}"
+        row |= {"since": since, "until": f"{since} + 1" if place < passed else str(OPEN)}
+        row |= {"member_id": f"'probe ' || {N}", "checkout_id": f"'probe ' || {N}"}
         row |= {"stored_at": "now()", "answered_at": "now()"}
         if name in KEYS:
-            row |= {
-                "member_id": ":n::bigint",
-                "checkout_id": ":n::bigint",
-                KEYS[name]: key_of(name),
-            }
+            row |= {"member_id": N, "checkout_id": N, "order_id": N}
+            row[KEYS[name]] = N if name == "cart_lines" else key_of(name)
         if name == "work":
             row |= WORK
         values.append([row[column] for column in columns])
