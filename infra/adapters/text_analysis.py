@@ -130,9 +130,18 @@ _loading = Lock()
 
 @cache
 def _loaded() -> Any:
-    # The model takes tens of megabytes, which only those have who write documents.
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # noqa: PLC0415
+    # The model takes 50 MB, which only those have who write documents. It would be 80 if what it
+    # knows of other languages were kept beside it, as `set_languages` does.
+    from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier  # noqa: PLC0415
+    from py3langid.modelio import load_model  # noqa: PLC0415
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
-    identifier.set_languages(LANGUAGES)
-    return identifier
+    features, priors, languages, moves, rows, outputs = load_model(MODEL_DIR / MODEL_FILE)
+    kept = [at for at, language in enumerate(languages) if language in LANGUAGES]
+    return LanguageIdentifier(
+        features[:, kept],
+        priors[kept],
+        [languages[at] for at in kept],
+        moves,
+        outputs,
+        tk_row=rows,
+    )

@@ -27,7 +27,8 @@ def osmem_program(folder: Path, port: int | None = None) -> Program:
     url = f"http://127.0.0.1:{port}"
     return Program(
         "search",
-        (binary, "-addr", f"127.0.0.1:{port}", "-no-stdin-watch"),
+        # Texts come to it as tokens: its dictionary of Japanese would be 130 MB for nothing.
+        (binary, "-addr", f"127.0.0.1:{port}", "-no-stdin-watch", "-no-ja"),
         folder,
         folder / "search.log",
         url=url,
