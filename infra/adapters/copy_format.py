@@ -7,6 +7,7 @@ from itertools import chain, groupby, repeat
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from infra.adapters import binary_arrays
 from infra.adapters.binary_arrays import BigintArray, IntegerArray, TextArray
@@ -31,7 +32,9 @@ FIXED: dict[ColumnType, tuple[str, int]] = {
     "boolean": (">i1", 1),
     "timestamptz": (">i8", 8),
 }
-Encode = Callable[[Sequence[Sequence[Any]]], bytes]
+Values = Sequence[Any] | NDArray[np.int64]
+Encode = Callable[[Sequence[Values]], bytes]
+"""Writes rows that are given as columns."""
 
 
 def row_encoder(table: Table) -> Encode:
@@ -52,13 +55,10 @@ def column_encoder(types: Sequence[ColumnType], nullable: Collection[int] = ()) 
         )
     ]
 
-    def encode(rows: Sequence[Sequence[Any]]) -> bytes:
-        if not rows:
-            return HEADER + TRAILER
-        columns = list(zip(*rows, strict=True))
+    def encode(columns: Sequence[Values]) -> bytes:
         if all(is_fixed for is_fixed, _ in runs):
             return HEADER + _fixed(types, columns, width=len(types)).tobytes() + TRAILER
-        pieces: list[Iterable[bytes]] = [repeat(_count(len(types)), len(rows))]
+        pieces: list[Iterable[bytes]] = [repeat(_count(len(types)), len(columns[0]))]
         for is_fixed, places in runs:
             if is_fixed:
                 written = _fixed([types[p] for p in places], [columns[p] for p in places])
@@ -89,7 +89,7 @@ def texts(values: Sequence[str]) -> TextArray:
 
 
 def _fixed(
-    types: Sequence[ColumnType], columns: Sequence[Sequence[Any]], width: int | None = None
+    types: Sequence[ColumnType], columns: Sequence[Values], width: int | None = None
 ) -> np.ndarray[Any, Any]:
     """These columns of each row, behind the row's `width` if these are all."""
     fields: list[tuple[str, str]] = [] if width is None else [("count", ">i2")]
@@ -109,7 +109,7 @@ def _cut(written: bytes, size: int) -> Iterator[bytes]:
     return (written[start : start + size] for start in range(0, len(written), size))
 
 
-def _values(kind: ColumnType, values: Sequence[Any]) -> Iterator[bytes]:
+def _values(kind: ColumnType, values: Values) -> Iterator[bytes]:
     encode = ENCODERS[kind]
     return (NULL if value is None else encode(value) for value in values)
 

@@ -9,8 +9,12 @@ from psycopg import sql
 
 from domain.shared.identifiers import id_text
 from infra.adapters.connections import bounded, connected
-from infra.adapters.projection_builds import live_builds, schema_name
-from infra.adapters.served_tables import CHECKPOINTS, NOT_APPLIED
+from infra.adapters.projection_builds import (
+    CHECKPOINTS,
+    NOT_APPLIED,
+    live_builds,
+    schema_name,
+)
 from infra.codec import Line, decode_lines, partition_of
 from infra.ports import Recorded
 from infra.tables import CountTable, ReadModel, StoreUnavailable

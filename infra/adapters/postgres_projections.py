@@ -34,16 +34,19 @@ PAYLOAD_BYTES_MAX = 7900
 NOTIFICATIONS_MAX = 8
 """What needs more notifications than this is told as `everything`."""
 
-SETTINGS = {
-    "synchronous_commit": "off",
-    "statement_timeout": "60s",
-    "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "60s",
+BY_INDEX = {
     # Statistics lag behind fast-growing tables; every statement here is meant to use an index.
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "plan_cache_mode": "force_custom_plan",
+}
+SETTINGS = {
+    "synchronous_commit": "off",
+    "statement_timeout": "60s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+    **BY_INDEX,
 }
 
 LOCK = """
@@ -205,7 +208,11 @@ class PostgresProjections:
         if builds is None:
             builds = await projection_builds.prepare(connection, self._projections.values())
         self._writers = {
-            name: TableWriter(projection, builds[name], deferred=self._deferred)
+            name: TableWriter(
+                projection.tables,
+                projection_builds.schema_name(name, builds[name]),
+                deferred=self._deferred,
+            )
             for name, projection in self._projections.items()
         }
         self._builds = builds

@@ -14,15 +14,19 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from infra.adapters.table_making import (
+    apply_deferred,
+    create_deferred,
+    create_table,
+    deferred_name,
+    index_statements,
+    is_deferrable,
+)
 from infra.keepers import Build
-from infra.ports import CHANGES_CHANNEL, OPEN
-from infra.tables import AnyTable, CountTable, RangeTable, ReadModel, StoreUnavailable
+from infra.ports import CHANGES_CHANNEL
+from infra.tables import ReadModel, StoreUnavailable
 
 Connection = psycopg.AsyncConnection[Any]
-
-# Rows are updated in place: `until` of rows that end, and all numbers of counts.
-ROWS_FILLFACTOR = 95
-COUNTS_FILLFACTOR = 50
 
 BULK_SETTINGS = """
     SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on;
@@ -30,6 +34,13 @@ BULK_SETTINGS = """
     SET LOCAL statement_timeout = 0
 """
 
+CHECKPOINTS = """
+    SELECT partition, position FROM public.checkpoints WHERE projection = %s AND build = %s
+"""
+NOT_APPLIED = """
+    SELECT position FROM public.dead_letters
+    WHERE projection = %s AND build = %s AND status <> 'retried'
+"""
 TURN = "SELECT pg_advisory_xact_lock(7881702245170)"
 """Whoever makes or switches builds holds this lock, so that processes that start together do not
 make the same one."""
@@ -105,7 +116,7 @@ async def create(connection: Connection, projection: ReadModel, code: str = "") 
     schema = schema_name(projection.name, build)
     await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     for table in projection.tables:
-        await connection.execute(_create_table(schema, table))
+        await connection.execute(create_table(schema, table))
     await connection.execute(
         "INSERT INTO public.checkpoints (projection, build, partition, position)"
         " SELECT %s, %s, partition, 0 FROM unnest(%s::integer[]) AS partition",
@@ -119,9 +130,9 @@ async def defer(connection: Connection, projection: ReadModel, build: int) -> No
     schema = schema_name(projection.name, build)
     for table in projection.tables:
         if is_deferrable(table):
-            await connection.execute(_create_deferred(schema, table))
+            await connection.execute(create_deferred(schema, table))
         else:
-            for statement in _index_statements(schema, table):
+            for statement in index_statements(schema, table):
                 await connection.execute(statement)
 
 
@@ -133,10 +144,10 @@ async def complete(connection: Connection, projection: ReadModel, build: int) ->
     for table in projection.tables:
         if not is_deferrable(table):
             continue
-        await connection.execute(_apply_deferred(schema, table))
+        await connection.execute(apply_deferred(schema, table))
         kept_beside = sql.Identifier(schema, deferred_name(table))
         await connection.execute(sql.SQL("DROP TABLE {}").format(kept_beside))
-        for statement in _index_statements(schema, table):
+        for statement in index_statements(schema, table):
             await connection.execute(statement)
         name = sql.Identifier(schema, table.name)
         await connection.execute(sql.SQL("ANALYZE {}").format(name))
@@ -147,7 +158,7 @@ async def index(connection: Connection, projection: ReadModel, build: int) -> No
     """Add the keys and indexes that the tables of a build are read and changed by."""
     schema = schema_name(projection.name, build)
     for table in projection.tables:
-        for statement in _index_statements(schema, table):
+        for statement in index_statements(schema, table):
             await connection.execute(statement)
 
 
@@ -233,101 +244,3 @@ async def overview(connection: Connection) -> Sequence[Mapping[str, Any]]:
     )
     names = ("name", "build", "version", "status", "madeAt", "position", "parked")
     return [dict(zip(names, row, strict=True)) for row in await rows.fetchall()]
-
-
-def deferred_name(table: AnyTable) -> str:
-    return f"{table.name}_deferred"
-
-
-def is_deferrable(table: AnyTable) -> bool:
-    """Whether the table can be written without looking anything up in it."""
-    return not (isinstance(table, RangeTable) and table.revisable)
-
-
-def _create_deferred(schema: str, table: AnyTable) -> sql.Composed:
-    name = sql.Identifier(schema, deferred_name(table))
-    if isinstance(table, CountTable):
-        like = sql.Identifier(schema, table.name)
-        return sql.SQL("CREATE TABLE {} (LIKE {})").format(name, like)
-    key = table.key if isinstance(table, RangeTable) else ()
-    types = {column.name: column.type for column in table.columns}
-    columns = [
-        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(types[column])) for column in key
-    ]
-    columns.append(sql.SQL("closed_at bigint").format())
-    return sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(", ").join(columns))
-
-
-def _apply_deferred(schema: str, table: AnyTable) -> sql.Composed:
-    name = sql.Identifier(schema, table.name)
-    kept_beside = sql.Identifier(schema, deferred_name(table))
-    if isinstance(table, CountTable):
-        sums = [sql.SQL("sum({})").format(sql.Identifier(count)) for count in table.counts]
-        return sql.SQL("INSERT INTO {} SELECT {}, {}, max(position) FROM {} GROUP BY 1").format(
-            name, sql.Identifier(table.key), sql.SQL(", ").join(sums), kept_beside
-        )
-    if not isinstance(table, RangeTable):
-        return sql.SQL("SELECT 1").format()
-    # Rows of one key begin and end in turn: a row's end is the next one after its beginning.
-    return sql.SQL(
-        "UPDATE {name} AS t SET until = ended.position FROM ("
-        "  SELECT r.ctid AS place, min(c.closed_at) AS position"
-        "  FROM {name} AS r JOIN {beside} AS c ON {same_key} AND c.closed_at > r.{since}"
-        "  WHERE r.until = {open} GROUP BY r.ctid) AS ended"
-        " WHERE t.ctid = ended.place"
-    ).format(
-        name=name,
-        beside=kept_beside,
-        since=sql.Identifier(table.since),
-        open=sql.Literal(OPEN),
-        same_key=sql.SQL(" AND ").join(
-            sql.SQL("c.{0} = r.{0}").format(sql.Identifier(key)) for key in table.key
-        ),
-    )
-
-
-def _create_table(schema: str, table: AnyTable) -> sql.Composed:
-    if isinstance(table, CountTable):
-        columns = [
-            sql.SQL("{} bigint NOT NULL").format(sql.Identifier(name))
-            for name in (table.key, *table.counts, "position")
-        ]
-        fillfactor = COUNTS_FILLFACTOR
-    else:
-        types = {column.name: column.type for column in table.columns}
-        optional = {column.name for column in table.columns if column.nullable}
-        columns = [
-            sql.SQL("{} {}{}").format(
-                sql.Identifier(name),
-                sql.SQL(types.get(name, "bigint")),
-                sql.SQL("" if name in optional else " NOT NULL"),
-            )
-            for name in table.names
-        ]
-        fillfactor = ROWS_FILLFACTOR
-    return sql.SQL("CREATE TABLE {} ({}) WITH (fillfactor = {})").format(
-        sql.Identifier(schema, table.name), sql.SQL(", ").join(columns), sql.Literal(fillfactor)
-    )
-
-
-def _index_statements(schema: str, table: AnyTable) -> list[sql.Composed]:
-    name = sql.Identifier(schema, table.name)
-    if isinstance(table, CountTable):
-        return [_primary_key(name, (table.key,))]
-    statements = [_primary_key(name, table.primary_key)]
-    statements += [
-        sql.SQL("ALTER TABLE {} ADD UNIQUE ({})").format(name, _list(columns))
-        for columns in table.unique
-    ]
-    statements += [
-        sql.SQL("CREATE INDEX ON {} {}").format(name, sql.SQL(tail)) for tail in table.indexes
-    ]
-    return statements
-
-
-def _primary_key(name: sql.Identifier, columns: Iterable[str]) -> sql.Composed:
-    return sql.SQL("ALTER TABLE {} ADD PRIMARY KEY ({})").format(name, _list(columns))
-
-
-def _list(names: Iterable[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, names))

@@ -5,44 +5,40 @@ from typing import Any
 
 from psycopg import sql
 
+from infra.adapters.bulk_changes import BulkChanges
 from infra.adapters.change_sets import ChangeSet, CountChanges, Key, RowChanges, key_getter
-from infra.adapters.copy_format import Encode, bigints, column_encoder, row_encoder
-from infra.adapters.projection_builds import (
-    Connection,
-    deferred_name,
-    is_deferrable,
-    schema_name,
-)
+from infra.adapters.copy_format import Encode, Values, bigints, column_encoder, row_encoder
+from infra.adapters.projection_builds import Connection
+from infra.adapters.table_making import deferred_name
 from infra.ports import OPEN
-from infra.tables import AnyTable, CountTable, Folded, RangeTable, ReadModel
+from infra.tables import AnyTable, CountTable, Folded, RangeTable
 
 FEW = 200
 """Up to so many events, waiting for the server costs more than its work."""
 
 
 class TableWriter:
-    """Writes the changes of one projection's build.
+    """Writes the changes of one projection's tables in one schema.
 
     `deferred`: the tables have no indexes yet, so that rows can be found by nothing; what changes
     rows of earlier batches is put beside the table, for `projection_builds.complete`.
     """
 
-    def __init__(self, projection: ReadModel, build: int, *, deferred: bool = False) -> None:
-        schema = schema_name(projection.name, build)
+    def __init__(self, tables: Sequence[AnyTable], schema: str, *, deferred: bool = False) -> None:
         self._deferred = deferred
         self._schema = schema
-        self._tables = projection.tables
+        self._tables = tables
         # Rendered once: a composed statement is put together anew each time it is executed.
         self._statements = {
             table.name: {
                 what: statement.as_bytes(None)
                 for what, statement in statements(schema, table).items()
             }
-            for table in projection.tables
+            for table in tables
         }
         self._encoders = {
             (table.name, what): encoder
-            for table in projection.tables
+            for table in tables
             for what, encoder in encoders(table).items()
         }
 
@@ -53,6 +49,8 @@ class TableWriter:
 
         `at_once`: if they are few, statements may go to the server together.
         """
+        if self._deferred:
+            folded = await self._write_bulk(connection, folded)
         changes = ChangeSet(self._tables)
         changes.add(folded)
         if at_once and len(folded) <= FEW and not self._deferred:
@@ -61,7 +59,16 @@ class TableWriter:
                 await self._write_changes(connection, changes, few=True)
         else:
             await self._write_changes(connection, changes, few=False)
-        return changes.touched()
+        return {} if self._deferred else changes.touched()
+
+    async def _write_bulk(self, connection: Connection, folded: Folded) -> Folded:
+        """Write what needs no looking up; answers the other changes."""
+        changes = BulkChanges(self._tables)
+        changes.add(folded)
+        for name, table in changes.tables.items():
+            await self._copy(connection, name, "copy", table.columns())
+            await self._copy(connection, name, "defer", table.beside())
+        return changes.others
 
     async def _write_changes(
         self, connection: Connection, changes: ChangeSet, *, few: bool
@@ -80,10 +87,7 @@ class TableWriter:
                 await connection.execute(query, [bigints(sorted(values))])
             keys = changes.revised_keys()
             changes.complete(await self._holding(connection, table, keys) if keys else {})
-            if changes.closes and self._is_deferred(table):
-                closes = [(*key, position) for key, position in changes.closes.items()]
-                await self._copy(connection, table.name, "defer", closes)
-            elif changes.closes:
+            if changes.closes:
                 # Rows that end go first: a row that begins in this transaction stays open.
                 keys = list(changes.closes)
                 parameters = [*key_arrays(table, keys), bigints(list(changes.closes.values()))]
@@ -91,21 +95,20 @@ class TableWriter:
         if few and changes.rows:
             await connection.cursor().executemany(statement["insert"], changes.rows)
         elif changes.rows:
-            await self._copy(connection, table.name, "copy", changes.rows)
+            await self._copy(connection, table.name, "copy", list(zip(*changes.rows, strict=True)))
         if isinstance(table, RangeTable):
             for columns, blanked in changes.blanks.items():
                 query = blank_statement(self._schema, table, columns)
                 await connection.execute(query, key_arrays(table, list(blanked)))
 
-    def _is_deferred(self, table: AnyTable) -> bool:
-        return self._deferred and is_deferrable(table)
-
     async def _copy(
-        self, connection: Connection, table: str, what: str, rows: Sequence[Sequence[Any]]
+        self, connection: Connection, table: str, what: str, columns: Sequence[Values]
     ) -> None:
-        buffer = self._encoders[table, what](rows)
-        async with connection.cursor().copy(self._statements[table][what]) as copy:
-            await copy.write(buffer)
+        """Write rows that are given as columns, if there are any."""
+        if columns:
+            buffer = self._encoders[table, what](columns)
+            async with connection.cursor().copy(self._statements[table][what]) as copy:
+                await copy.write(buffer)
 
     async def _holding(
         self, connection: Connection, table: RangeTable, keys: Sequence[Key]
@@ -121,10 +124,6 @@ class TableWriter:
             return
         # Workers on different partitions change the same rows; in one order, none waits in a ring.
         keys = sorted(changes.deltas)
-        if self._is_deferred(changes.table):
-            deltas = [(key, *changes.deltas[key]) for key in keys]
-            await self._copy(connection, changes.table.name, "defer", deltas)
-            return
         columns = zip(*(changes.deltas[key] for key in keys), strict=True)
         parameters = [bigints(keys), *(bigints(column) for column in columns)]
         await connection.execute(

@@ -28,6 +28,7 @@ from structlog.stdlib import get_logger
 
 from infra.keepers import Build, CannotSwitch, CannotVerify, Progress, Rebuilt, Verified, Wishes
 from infra.ports import Frame
+from infra.runtime.at_once import all_of
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.frames import LogLines, frames_between
 from infra.runtime.log_ranges import lines_between
@@ -261,7 +262,8 @@ async def unfinished(projections: Sequence[Projection], builds: Builds) -> dict[
 def code_of(projection: Projection) -> str:
     """Tells the code of a fold from any other, as far as its module goes; empty if it has none."""
     try:
-        source = inspect.getsourcefile(inspect.unwrap(projection.fold))
+        fold = projection.fold_texts or projection.fold
+        source = inspect.getsourcefile(inspect.unwrap(fold))
         return (
             "" if source is None else blake2b(Path(source).read_bytes(), digest_size=8).hexdigest()
         )
@@ -500,9 +502,7 @@ class SideBySide:
         }
 
     async def apply(self, frames: Sequence[Frame]) -> None:
-        async with asyncio.TaskGroup() as group:
-            for one in self._appliers:
-                group.create_task(one.apply(frames))
+        await all_of(one.apply(frames) for one in self._appliers)
 
 
 def without(applier: FrameApplier, positions: frozenset[int]) -> FrameApplier:
