@@ -79,6 +79,19 @@ class CountTable:
 AnyTable = Table | CountTable
 
 
+def columns_of(table: AnyTable) -> tuple[Column, ...]:
+    """Every column, in the order of a stored row."""
+    if isinstance(table, CountTable):
+        return tuple(Column(name, "bigint") for name in (table.key, *table.counts, "position"))
+    known = {column.name: column for column in table.columns}
+    return tuple(known.get(name) or Column(name, "bigint") for name in table.names)
+
+
+def key_of(table: AnyTable) -> Sequence[str]:
+    """The columns that tell a row from all others."""
+    return (table.key,) if isinstance(table, CountTable) else table.primary_key
+
+
 class Insert(Struct, frozen=True, gc=False):
     """A new row; in a `RangeTable` it holds from this event's position on."""
 

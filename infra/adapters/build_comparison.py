@@ -10,10 +10,9 @@ from psycopg import sql
 
 from infra.adapters.connections import connected
 from infra.adapters.projection_builds import BULK_SETTINGS, Connection, live_builds, schema_name
-from infra.adapters.sqlite_tables import columns_of, key_of
 from infra.event_shapes import data_of
 from infra.keepers import EXAMPLES_MAX, CannotVerify, Different, Verified
-from infra.tables import AnyTable, ReadModel, StoreUnavailable
+from infra.tables import AnyTable, ReadModel, StoreUnavailable, columns_of, key_of
 
 COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s
@@ -69,7 +68,8 @@ class Comparison:
             shared = [one for one in wanted if one in shapes[0].get(table.name, ())]
             if not set(key_of(table)) <= set(shared):
                 continue
-            counted, differing, found = await compared(connection, schemas, table, shared)
+            served, computed = (sql.Identifier(schema, table.name) for schema in schemas)
+            counted, differing, found = await compared(connection, served, computed, table, shared)
             documents += counted
             different += differing
             examples += found
@@ -114,29 +114,25 @@ async def shape(connection: Connection, schema: str) -> dict[str, set[str]]:
 
 
 async def compared(
-    connection: Connection, schemas: Sequence[str], table: AnyTable, columns: Sequence[str]
+    connection: Connection,
+    served: sql.Identifier,
+    computed: sql.Identifier,
+    table: AnyTable,
+    columns: Sequence[str],
 ) -> tuple[int, int, list[Different]]:
     """How many rows are served, how many differ, and the first few of those."""
-    served, computed = (sql.Identifier(schema, table.name) for schema in schemas)
     key = key_of(table)
     counted = await connection.execute(sql.SQL("SELECT count(*) FROM {}").format(served))
     first = await counted.fetchone()
     query = sql.SQL(
         "SELECT count(*) OVER (), n.{mark} IS NOT NULL, l.{mark} IS NOT NULL, {new}, {live}"
-        " FROM {served} AS l FULL JOIN {computed} AS n ON {same}"
-        " WHERE ({live}) IS DISTINCT FROM ({new}) ORDER BY {order} LIMIT {limit}"
+        " FROM {differing} ORDER BY {key} LIMIT {limit}"
     ).format(
         mark=sql.Identifier(key[0]),
         new=listed("n", columns),
         live=listed("l", columns),
-        served=served,
-        computed=computed,
-        same=sql.SQL(" AND ").join(
-            sql.SQL("l.{0} = n.{0}").format(sql.Identifier(name)) for name in key
-        ),
-        order=sql.SQL(", ").join(
-            sql.SQL("coalesce(l.{0}, n.{0})").format(sql.Identifier(name)) for name in key
-        ),
+        differing=differing(served, computed, table, columns),
+        key=key_of_either(table),
         limit=sql.Literal(EXAMPLES_MAX),
     )
     rows = await (await connection.execute(query)).fetchall()
@@ -149,6 +145,35 @@ async def compared(
         for row in rows
     ]
     return int(first[0]) if first else 0, int(rows[0][0]) if rows else 0, examples
+
+
+def differing(
+    served: sql.Identifier, computed: sql.Identifier, table: AnyTable, columns: Sequence[str]
+) -> sql.Composed:
+    """The rows `l` that are served and those `n` that were computed under the same key, where they
+    are not the same."""
+    return sql.SQL(
+        "{served} AS l FULL JOIN {computed} AS n ON {same} WHERE ({live}) IS DISTINCT FROM ({new})"
+    ).format(
+        served=served,
+        computed=computed,
+        same=same_key("l", "n", table),
+        live=listed("l", columns),
+        new=listed("n", columns),
+    )
+
+
+def same_key(one: str, other: str, table: AnyTable) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(one, name), sql.Identifier(other, name))
+        for name in key_of(table)
+    )
+
+
+def key_of_either(table: AnyTable) -> sql.Composed:
+    return sql.SQL(", ").join(
+        sql.SQL("coalesce(l.{0}, n.{0})").format(sql.Identifier(name)) for name in key_of(table)
+    )
 
 
 def listed(alias: str, columns: Sequence[str]) -> sql.Composed:

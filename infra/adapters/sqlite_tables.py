@@ -1,7 +1,7 @@
 """Read tables in a file of their own that is gone when it is closed: for folds beside what is live.
 
 Changes are written one by one, in the order of the log, by the plainest statements that do what
-`infra.tables` says of them. So this is also what the tables of the workers can be compared with.
+`infra.tables` says of them.
 """
 
 import base64
@@ -26,6 +26,8 @@ from infra.tables import (
     RangeTable,
     Revise,
     RowMissing,
+    columns_of,
+    key_of,
 )
 
 CACHE_KIB = 65_536
@@ -60,7 +62,6 @@ class SqliteTables:
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
             self._database.execute(f"PRAGMA {setting}")
         self._plans = {table.name: self._make(table) for table in tables}
-        self._served: set[str] = set()
         self._database.execute("BEGIN")
 
     def __enter__(self) -> Self:
@@ -103,70 +104,6 @@ class SqliteTables:
         columns = self._plans[table.name].columns
         for row in self.rows(table):
             yield document(columns, row)
-
-    def serve(self, table: AnyTable, rows: Iterable[Sequence[Any]]) -> None:
-        """Keep rows that somebody else has of this table, to compare with."""
-        columns = self._plans[table.name].columns
-        if table.name not in self._served:
-            self._served.add(table.name)
-            self._database.execute(create_statement(served_name(table), columns))
-        marks = ", ".join("?" for _ in columns)
-        insert = f'INSERT INTO "{served_name(table)}" VALUES ({marks})'  # noqa: S608
-        self._database.executemany(insert, map(stored, rows))
-
-    def compare(self, table: AnyTable, examples_max: int) -> "Compared":
-        """What was folded against what is served, whole rows, key by key."""
-        self.serve(table, ())
-        columns = quoted(column.name for column in self._plans[table.name].columns)
-        key = quoted(key_of(table))
-        folded, served = f'"{table.name}"', f'"{served_name(table)}"'
-        differing = f'"{table.name}_differing"'
-        self._database.execute(
-            f"CREATE TABLE {differing} AS"  # noqa: S608
-            f" SELECT {key} FROM (SELECT {columns} FROM {folded}"
-            f" EXCEPT SELECT {columns} FROM {served})"
-            f" UNION SELECT {key} FROM (SELECT {columns} FROM {served}"
-            f" EXCEPT SELECT {columns} FROM {folded})"
-        )
-        keys = self._database.execute(
-            f"SELECT {key} FROM {differing} ORDER BY {key} LIMIT ?",  # noqa: S608
-            [examples_max],
-        ).fetchall()
-        return Compared(
-            documents=self._count(served),
-            different=self._count(differing),
-            examples=[
-                Difference(
-                    table.name,
-                    folded=self._document(table, folded, one),
-                    served=self._document(table, served, one),
-                )
-                for one in keys
-            ],
-        )
-
-    def differing(self, table: AnyTable) -> list[Row]:
-        """The keys under which `compare` found a difference."""
-        key = quoted(key_of(table))
-        found = self._database.execute(f'SELECT {key} FROM "{table.name}_differing" ORDER BY {key}')  # noqa: S608
-        return found.fetchall()
-
-    def under(self, table: AnyTable, keys: Iterable[Row]) -> Iterator[Row]:
-        """The rows under these keys, where there are any, as stored values."""
-        query = f'SELECT * FROM "{table.name}" WHERE {same(key_of(table))}'  # noqa: S608
-        for key in keys:
-            yield from self._database.execute(query, key)
-
-    def _count(self, name: str) -> int:
-        return int(self._database.execute(f"SELECT count(*) FROM {name}").fetchone()[0])  # noqa: S608
-
-    def _document(self, table: AnyTable, name: str, key: Row) -> Mapping[str, Any] | None:
-        columns = self._plans[table.name].columns
-        row = self._database.execute(
-            f"SELECT * FROM {name} WHERE {same(key_of(table))}",  # noqa: S608
-            key,
-        ).fetchone()
-        return None if row is None else document(columns, row)
 
     def _revise(self, plan: Plan, change: Revise, position: int) -> None:
         key = stored(change.key)
@@ -217,39 +154,6 @@ class SqliteTables:
             holding=f'SELECT {names} FROM "{table.name}" WHERE {holds}',  # noqa: S608
             close=f'UPDATE "{table.name}" SET until = ? WHERE {holds}',  # noqa: S608
         )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A row that was folded and one that is served under the same key; None where there is none."""
-
-    table: str
-    folded: Mapping[str, Any] | None
-    served: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Compared:
-    documents: int
-    different: int
-    examples: Sequence[Difference]
-
-
-def columns_of(table: AnyTable) -> tuple[Column, ...]:
-    """Every column, in the order of a stored row."""
-    if isinstance(table, CountTable):
-        return tuple(Column(name, "bigint") for name in (table.key, *table.counts, "position"))
-    known = {column.name: column for column in table.columns}
-    return tuple(known.get(name) or Column(name, "bigint") for name in table.names)
-
-
-def key_of(table: AnyTable) -> Sequence[str]:
-    """The columns that tell a row from all others."""
-    return (table.key,) if isinstance(table, CountTable) else table.primary_key
-
-
-def served_name(table: AnyTable) -> str:
-    return f"{table.name}_served"
 
 
 def create_statement(name: str, columns: Sequence[Column]) -> str:

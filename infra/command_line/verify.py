@@ -1,6 +1,7 @@
 """`plaza projections verify`: is what is served what the log says? Asked while traffic goes on."""
 
 import argparse
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -10,10 +11,10 @@ from infra.command_line.differences import print_differences
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, print_json
 from infra.command_line.watching import watching
-from infra.composition.keepers import keepers
+from infra.composition.keepers import keepers, verifications, verify_one
 from infra.composition.running import find_system
 from infra.event_shapes import camel
-from infra.keepers import CannotVerify, Different, NotServed, Verified
+from infra.keepers import Different, NotServed, Verified
 from infra.ports import LogUnavailable
 from infra.tables import StoreUnavailable
 from infra.timelines import TimelinesUnavailable
@@ -46,20 +47,28 @@ async def verified(context: Context) -> list[dict[str, Any]]:
     """One row a projection. Of several, those that are not served are left out."""
     settings, _ = find_system(context.settings)
     name, repair = context.arguments.name, context.arguments.repair
-    known = keepers(settings)
-    if name is not None and name not in known:
-        raise AskedWrongly(f"there is no projection {name}; there are {', '.join(known)}")
+    if name is None:
+        ways = verifications(settings, repair=repair)
+    elif keeper := keepers(settings).get(name):
+        ways = {name: partial(verify_one, keeper, repair=repair)}
+    else:
+        raise AskedWrongly(
+            f"there is no projection {name}; there are {', '.join(keepers(settings))}"
+        )
     rows = []
-    for keeper in known.values() if name is None else [known[name]]:
-        try:
-            with watching(context, keeper.name) as told:
-                rows.append(row_of(await keeper.verify(told, repair=repair)))
-        except NotServed:
-            if name is not None:
-                raise
-        except CannotVerify as problem:
-            row = {"name": keeper.name, "documents": 0, "different": 0, "examples": []}
-            rows.append(row | {"error": str(problem)})
+    for what, verify in ways.items():
+        with watching(context, what) as told:
+            found = await verify(told)
+        for projection, one in found.items():
+            if isinstance(one, Verified):
+                rows.append(row_of(one))
+            elif isinstance(one, NotServed) and name is None:
+                continue
+            elif isinstance(one, NotServed):
+                raise one
+            else:
+                row = {"name": projection, "documents": 0, "different": 0, "examples": []}
+                rows.append(row | {"error": str(one)})
     return rows
 
 

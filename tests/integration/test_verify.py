@@ -2,25 +2,26 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import psycopg
 import pytest
 
+from domain.social.relation.events import Followed, Unfollowed
 from infra.adapters.event_log import PostgresEventLog
 from infra.codec import SOCIAL_PARTITIONS
 from infra.command_line.main import run
 from infra.composition.settings import Settings
-from infra.composition.verifying import verify
-from infra.keepers import CannotVerify, NotServed
+from infra.composition.verifying import verify, verify_together
+from infra.keepers import CannotVerify, NotServed, Verified
 from infra.ports import Recorded
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.projection import Projection
-from infra.tables import Change
+from infra.tables import Add, Change
 from projections import graph, members, posts
 from tests.integration.tables import SOCIAL, chain, contents, projector, random_log
 from tests.integration.test_rebuild import append_more
+from tests.waiting import until
 
 COUNT = 1_500
 
@@ -121,23 +122,85 @@ async def test_a_planted_difference_is_found_and_named(postgres_url: str, plante
     assert example.served != example.computed
 
 
-def dropping(recorded: Recorded) -> Sequence[Change]:
-    return () if recorded.position % 100 == 0 else graph.PROJECTION.fold(recorded)
+Fold = Callable[[Recorded], Sequence[Change]]
+Bug = Callable[[Sequence[Recorded]], Fold]
+"""A fold that is wrong in one way, made for these events."""
+
+RIGHT = graph.PROJECTION.fold
+EVERY = 100
 
 
-def twice(recorded: Recorded) -> Sequence[Change]:
-    changes = graph.PROJECTION.fold(recorded)
-    if recorded.position % 100:
-        return changes
-    return (*changes, *(one for one in changes if one.table is graph.PROJECTION.tables[-1]))
+def dropping(_events: Sequence[Recorded]) -> Fold:
+    return lambda recorded: () if recorded.position % EVERY == 0 else RIGHT(recorded)
 
 
-@pytest.mark.parametrize("fold", [dropping, twice])
-async def test_tables_of_a_fold_with_a_bug_differ(postgres_url: str, fold: Any) -> None:
-    wrong = Projection("graph", 1, graph.PROJECTION.handles, graph.PROJECTION.tables, fold)
-    await served(postgres_url, 94, [wrong])
+def applying_one_twice(events: Sequence[Recorded]) -> Fold:
+    first = next(one.position for one in events if isinstance(one.event, Followed))
+
+    def fold(recorded: Recorded) -> Sequence[Change]:
+        changes = RIGHT(recorded)
+        again = [one for one in changes if isinstance(one, Add)]
+        return (*changes, *again) if recorded.position == first else changes
+
+    return fold
+
+
+def swapping_two(events: Sequence[Recorded]) -> Fold:
+    one, other = [one for one in events if isinstance(one.event, Followed)][:2]
+    swapped = {one.position: other, other.position: one}
+    return lambda recorded: RIGHT(swapped.get(recorded.position, recorded))
+
+
+def wrong_on_one_type(_events: Sequence[Recorded]) -> Fold:
+    return lambda recorded: () if isinstance(recorded.event, Unfollowed) else RIGHT(recorded)
+
+
+@pytest.mark.parametrize("bug", [dropping, applying_one_twice, swapping_two, wrong_on_one_type])
+async def test_tables_of_a_fold_with_a_bug_differ(postgres_url: str, bug: Bug) -> None:
+    events = await random_log(postgres_url, 94, COUNT)
+    handles, tables = graph.PROJECTION.handles, graph.PROJECTION.tables
+    handled = [recorded for recorded in events if type(recorded.event) in handles]
+    wrong = Projection("graph", 1, handles, tables, bug(handled))
+    async with projector(postgres_url, [wrong]) as target:
+        for frames in chain(events, 200):
+            await target.apply(frames)
     found = await verify(settings(postgres_url), graph.PROJECTION)
     assert found.different > 0
+
+
+async def test_one_pass_verifies_several_and_one_that_cannot_be_keeps_none_from_it(
+    postgres_url: str,
+) -> None:
+    await served(postgres_url, 191, [graph.PROJECTION, posts.PROJECTION])
+    broken = Projection(
+        "posts", 1, posts.PROJECTION.handles, posts.PROJECTION.tables, raising_at_last
+    )
+    projections = [graph.PROJECTION, broken, members.PROJECTION]
+    found = await verify_together(settings(postgres_url), projections)
+    assert isinstance(found["graph"], Verified)
+    assert (found["graph"].different, found["graph"].position) == (0, COUNT)
+    assert isinstance(found["posts"], CannotVerify)
+    assert "not any more" in str(found["posts"])
+    assert isinstance(found["members"], NotServed)
+
+
+def raising_at_last(recorded: Recorded) -> Sequence[Change]:
+    if recorded.position > COUNT - 100:
+        raise ValueError("not any more")
+    return posts.PROJECTION.fold(recorded)
+
+
+async def test_nothing_is_left_in_the_database(postgres_url: str) -> None:
+    await served(postgres_url, 192, [graph.PROJECTION])
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+
+        def relations() -> list[tuple[str]]:
+            return connection.execute("SELECT relname FROM pg_class ORDER BY 1").fetchall()
+
+        before = relations()
+        await verify(settings(postgres_url), graph.PROJECTION)
+        # The server removes what was temporary once it has seen the connection end.
+        await until(lambda: relations() == before)
 
 
 @pytest.mark.parametrize("planted", PLANTED)
