@@ -129,17 +129,22 @@ class RefoldedTables:
             await self._settle()
 
     async def compare(self) -> tuple[int, int, list[Different]]:
-        """How many rows are served, how many differ, and the first few of those of each table."""
+        """How many rows are served, how many differ, and the first few of those of each table.
+
+        Tables whose checksums are the same are not compared row by row.
+        """
         documents = different = 0
         examples: list[Different] = []
         async with self._connection.transaction():
             await self._connection.execute(BULK_SETTINGS)
             for table in self._tables:
+                served, folded = served_copy(table), folded_name(table)
+                of_served, of_folded = await self._checksum(served), await self._checksum(folded)
+                documents += of_served[0]
+                if of_served == of_folded:
+                    continue
                 columns = [column.name for column in columns_of(table)]
-                rows, differ, found = await compared(
-                    self._connection, served_copy(table), folded_name(table), table, columns
-                )
-                documents += rows
+                _, differ, found = await compared(self._connection, served, folded, table, columns)
                 different += differ
                 examples += found
         return documents, different, examples
@@ -219,6 +224,15 @@ class RefoldedTables:
                 await connection.execute(sql.SQL("TRUNCATE {}").format(name))
             await connection.execute(apply_deferred(TEMPORARY, table))
             await connection.execute(sql.SQL("TRUNCATE {}").format(beside))
+
+    async def _checksum(self, name: sql.Identifier) -> tuple[int, int]:
+        """How many rows there are, and what their checksums add up to in whatever order."""
+        query = sql.SQL(
+            "SELECT count(*), coalesce(sum(hash_record_extended(t, 0)), 0) FROM {} AS t"
+        )
+        row = await (await self._connection.execute(query.format(name))).fetchone()
+        assert row is not None
+        return int(row[0]), int(row[1])
 
     async def _keys_that_differ(self, table: AnyTable) -> sql.Identifier:
         name = sql.Identifier(TEMPORARY, f"{table.name}_differing")
