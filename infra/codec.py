@@ -4,6 +4,7 @@ import contextlib
 import zlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from hashlib import blake2b
 from typing import Any, cast, get_args
 
@@ -146,8 +147,15 @@ def ordering_key(event: Any) -> str:
 
 def partition_of(event: Any) -> int:
     """The partition that an event travels through: its half's, by the hash of its ordering key."""
-    half = COMMERCE_PARTITIONS if is_commerce(type(event)) else SOCIAL_PARTITIONS
-    return half.start + _place(ordering_key(event))
+    event_class: type[Event] = type(event)
+    first, key = _first_partition_and_key(event_class)
+    return first + _place(str(getattr(event, key)))
+
+
+@cache
+def _first_partition_and_key(event_class: type[Event]) -> tuple[int, str]:
+    half = COMMERCE_PARTITIONS if is_commerce(event_class) else SOCIAL_PARTITIONS
+    return half.start, event_class.ordered_by
 
 
 def _place(key: str) -> int:
