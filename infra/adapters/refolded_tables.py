@@ -227,8 +227,11 @@ class RefoldedTables:
 
     async def _checksum(self, name: sql.Identifier) -> tuple[int, int]:
         """How many rows there are, and what their checksums add up to in whatever order."""
+        # A record's hash is a sum over its columns: unless it is hashed once more, values that two
+        # rows have swapped add up to the same.
         query = sql.SQL(
-            "SELECT count(*), coalesce(sum(hash_record_extended(t, 0)), 0) FROM {} AS t"
+            "SELECT count(*), coalesce(sum(hashint8extended(hash_record_extended(t, 0), 0)), 0)"
+            " FROM {} AS t"
         )
         row = await (await self._connection.execute(query.format(name))).fetchone()
         assert row is not None
