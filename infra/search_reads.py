@@ -5,7 +5,7 @@ read them from the read tables, and drop what the reader may not see.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
@@ -48,13 +48,28 @@ NOTHING = Terms()
 @dataclass(frozen=True)
 class Query:
     """All of `wanted` (of the authors, one of them), nothing of `unwanted`, at or after `since` and
-    before `until`. `tolerant`: words of some length may be misspelt by a letter or two."""
+    before `until`. Of the words wanted those in `misspelt` may be, by a letter or two."""
 
     wanted: Terms = NOTHING
     unwanted: Terms = NOTHING
     since: datetime | None = None
     until: datetime | None = None
-    tolerant: bool = False
+    misspelt: tuple[str, ...] = ()
+
+    @property
+    def spoken(self) -> tuple[str, ...]:
+        """All single words wanted, with a sign before them or not."""
+        return (*self.wanted.words, *self.wanted.tags, *self.wanted.mentions)
+
+    @property
+    def guesses(self) -> int:
+        """Which words may be misspelt, as a number: a bit for each of `spoken`."""
+        return sum(1 << at for at, word in enumerate(self.spoken) if word in self.misspelt)
+
+    def guessing(self, guesses: int) -> "Query":
+        """The same query with these words perhaps misspelt."""
+        misspelt = tuple(word for at, word in enumerate(self.spoken) if guesses >> at & 1)
+        return replace(self, misspelt=misspelt)
 
     @property
     def is_text(self) -> bool:
@@ -193,6 +208,11 @@ class SearchReads(Protocol):
 
     async def products_named(self, prefixes: Sequence[str], limit: int) -> Sequence[int]:
         """Products in whose titles each of these begins a word, newest first."""
+        ...
+
+    async def unknown(self, kind: Kind, query: Query) -> Sequence[str]:
+        """Those words wanted of the query that nothing has in any form, and that may be misspelt:
+        others are too short, or are tags or names where these are exact."""
         ...
 
     async def state(self, kind: Kind) -> IndexState: ...

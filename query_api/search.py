@@ -33,7 +33,8 @@ JSON = "application/json"
 ABOUT = (
     'All words have to be there, in any of their forms; `"…"` is a phrase, `#tag` a tag, `@name` a '
     "mention, `-` in front of any of these leaves out; posts also `from:name`, `since:` and "
-    "`until:` a day. Where nothing has the words, what is spelt almost like them is found. "
+    "`until:` a day. Where nothing is found, what is spelt almost like the words that nothing has "
+    "is looked for. "
     "Results by relevance begin with the best hundred; what else matches follows, newest first."
 )
 KINDS: tuple[Kind, ...] = ("posts", "users", "products")
@@ -146,7 +147,7 @@ def routes(context: Context, index: SearchIndex, products: Products) -> list[Rou
         await index.reach(kind, required_position(request.scope["headers"]))
         listing = f"search {kind} {viewer.id} {wanted.order} {wanted.filters} {wanted.text}"
         walk = Walk(context.cursors, listing, parameters)
-        results = await begun(found, wanted, walk)
+        results = await begun(found, kind, index, wanted, walk)
         page = await page_of(
             results, found.rest(wanted, results), found.visible(viewer), wanted.limit
         )
@@ -157,16 +158,24 @@ def routes(context: Context, index: SearchIndex, products: Products) -> list[Rou
     return [Route("/api/search", search)]
 
 
-async def begun(found: Found[Any], wanted: Asked, walk: Walk) -> Results:
-    """Where the walk is, or where it begins: by the words asked for, or what is much like them
-    where nothing has those."""
+async def begun(
+    found: Found[Any], kind: Kind, index: SearchIndex, wanted: Asked, walk: Walk
+) -> Results:
+    """Where the walk is, or where it begins: by the words asked for, or, where nothing has all of
+    these, by what is spelt much like those among them that nothing has at all."""
     numbers = walk.place(())
     if numbers:
         return Results.of(numbers)
     results, any_there = await found.first(wanted.query, wanted)
-    if any_there or not wanted.query.is_text:
+    query = wanted.query
+    if any_there or not query.spoken:
         return results
-    return (await found.first(replace(wanted.query, tolerant=True), wanted))[0]
+    unknown = await index.ask(
+        ("unknown", kind, query.spoken), lambda: index.reads.unknown(kind, query)
+    )
+    if not unknown:
+        return results
+    return (await found.first(replace(query, misspelt=tuple(unknown)), wanted))[0]
 
 
 def end(page: Page[Any], walk: Walk) -> bytes:

@@ -5,7 +5,7 @@ says what may match and in which order; what is shown, and whether it is, is rea
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -70,7 +70,7 @@ def newest_besides(index: SearchIndex, kind: Kind, wanted: Asked, results: Resul
     """What follows the best; None where these are all that match."""
     if wanted.order == "relevance" and len(results.best) < BEST_MAX:
         return None
-    return newest_first(index, kind, replace(wanted.query, tolerant=results.tolerant))
+    return newest_first(index, kind, wanted.query.guessing(results.guesses))
 
 
 def newest_first(index: SearchIndex, kind: Kind, query: Query) -> Rest:
@@ -95,14 +95,14 @@ class Posts:
 
     async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
         if wanted.order == "newest":
-            results = Results(query.tolerant, (), NEWEST)
+            results = Results(query.guesses, (), NEWEST)
             newest = newest_first(self._index, "posts", query)
             return results, not query.is_text or bool(await newest(NEWEST, 1, ()))
         now = self._index.now()
         best = await self._index.ask(
             ("posts", query), lambda: self._index.reads.best_posts(query, now, BEST_MAX)
         )
-        return Results(query.tolerant, best, NEWEST), bool(best)
+        return Results(query.guesses, best, NEWEST), bool(best)
 
     def rest(self, wanted: Asked, results: Results) -> Rest | None:
         return newest_besides(self._index, "posts", wanted, results)
@@ -132,7 +132,7 @@ class Members:
         best = await self._index.ask(
             ("users", query), lambda: self._index.reads.best_members(query, BEST_MAX)
         )
-        return Results(query.tolerant, best, NEWEST), bool(best)
+        return Results(query.guesses, best, NEWEST), bool(best)
 
     def rest(self, wanted: Asked, results: Results) -> Rest | None:
         return newest_besides(self._index, "users", wanted, results)
@@ -162,7 +162,7 @@ class Products:
         last = NEWEST_PRODUCTS
         if wanted.order.startswith("price") and found.places:
             last = found.places[-1]
-        results = Results(query.tolerant, best, last, facets=found.facets)
+        results = Results(query.guesses, best, last, facets=found.facets)
         return results, found.matching > 0
 
     async def _best(self, query: Query, wanted: Asked) -> FoundProducts:
@@ -178,7 +178,7 @@ class Products:
             return None
         # By relevance, the best are followed by what is newest.
         order: ProductOrder = "newest" if wanted.order == "relevance" else wanted.order
-        query = replace(wanted.query, tolerant=results.tolerant)
+        query = wanted.query.guessing(results.guesses)
         filters = wanted.filters
 
         async def more(

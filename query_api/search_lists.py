@@ -33,18 +33,18 @@ Visible = Callable[[Sequence[int]], Awaitable[Mapping[int, S]]]
 class Results:
     """What a walk has still to go through: the best from `start` on, then what comes after `last`.
 
-    `tolerant`: it was found by words that are not quite those asked for. `best` are all that there
+    `guesses`: which words of the query were taken for misspelt. `best` are all that there
     are where they are fewer than `BEST_MAX`. `facets` are there on the first page alone.
     """
 
-    tolerant: bool
+    guesses: int
     best: Sequence[int]
     last: Candidate
     start: int = 0
     facets: Facets | None = None
 
     def cursor(self, walk: Walk) -> str:
-        head = [int(self.tolerant), self.start, len(self.last)]
+        head = [self.guesses, self.start, len(self.last)]
         return walk.cursor([*head, *self.last, *self.best])
 
     @classmethod
@@ -52,12 +52,12 @@ class Results:
         """What `cursor` said. Raises a 422 problem for a cursor that says something else."""
         if len(numbers) < HEAD or len(numbers) < HEAD + numbers[2]:
             raise unknown_cursor()
-        tolerant, start, width = numbers[:HEAD]
+        guesses, start, width = numbers[:HEAD]
         last = tuple(numbers[HEAD : HEAD + width])
-        return cls(bool(tolerant), numbers[HEAD + width :], last, start)
+        return cls(guesses, numbers[HEAD + width :], last, start)
 
     def after(self, start: int, last: Candidate) -> "Results":
-        return Results(self.tolerant, self.best, last, start)
+        return Results(self.guesses, self.best, last, start)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, assert_never
 
 from domain.shared.identifiers import id_text
 from domain.shared.text import folded
@@ -16,6 +16,7 @@ from infra.adapters.text_analysis import query_stems, tokens
 from infra.search_reads import (
     Choice,
     Facets,
+    Kind,
     PostRanking,
     PriceRange,
     ProductFilters,
@@ -103,11 +104,17 @@ def stems(field: str, word: str, boost: float = 1.0) -> Clauses:
     return [one_token(field, stem, boost) for stem in query_stems(word)]
 
 
-def misspelt(field: str, word: str) -> Clauses:
-    """The word with a letter or two wrong, if it is long enough for that to be told."""
+def may_be_misspelt(word: str) -> bool:
+    """Whether it is long enough for that to be told."""
     cut = tokens(word)
-    if len(cut) != 1 or len(cut[0]) < FUZZY_LENGTH_MIN:
+    return len(cut) == 1 and len(cut[0]) >= FUZZY_LENGTH_MIN
+
+
+def misspelt(field: str, word: str) -> Clauses:
+    """The word with a letter or two wrong."""
+    if not may_be_misspelt(word):
         return []
+    cut = tokens(word)
     similar = {
         "value": cut[0],
         "fuzziness": 1 if len(cut[0]) < FUZZIER_LENGTH_MIN else 2,
@@ -120,10 +127,7 @@ def misspelt(field: str, word: str) -> Clauses:
 
 def posts_matching(query: Query) -> Body:
     wanted, unwanted = query.wanted, query.unwanted
-    must = [
-        best_of([*stems("stemmed", word), *(misspelt("text", word) if query.tolerant else [])])
-        for word in wanted.words
-    ]
+    must = [post_word(word, guessed=word in query.misspelt) for word in wanted.words]
     must += [phrase("text", " ".join(words)) for words in wanted.phrases]
     certain: Clauses = [term("tags", tag) for tag in wanted.tags]
     certain += [term("mentions", name) for name in wanted.mentions]
@@ -137,6 +141,10 @@ def posts_matching(query: Query) -> Body:
     not_so += [term("mentions", name) for name in unwanted.mentions]
     not_so += [term("author", name) for name in unwanted.authors]
     return {"bool": {"must": must, "filter": certain, "must_not": not_so}}
+
+
+def post_word(word: str, *, guessed: bool = False) -> Body:
+    return best_of([*stems("stemmed", word), *(misspelt("text", word) if guessed else [])])
 
 
 def created(since: datetime | None, until: datetime | None) -> Body:
@@ -190,12 +198,9 @@ def factor(query: Body, functions: Clauses) -> Body:
 
 def members_matching(query: Query) -> Body:
     wanted, unwanted = query.wanted, query.unwanted
-    must: Clauses = []
-    for word in [*wanted.words, *wanted.tags]:
-        places = [sure(term("words", folded(word)), NAME), sure(phrase("bio", word), BIO)]
-        if query.tolerant:
-            places += [*misspelt("displayName", word), *misspelt("username", word)]
-        must.append(best_of([sure(term("username", word), USERNAME), *places]))
+    must = [
+        member_word(word, guessed=word in query.misspelt) for word in [*wanted.words, *wanted.tags]
+    ]
     for words in wanted.phrases:
         text = " ".join(words)
         must.append(best_of([phrase("displayName", text, NAME), phrase("bio", text, BIO)]))
@@ -205,6 +210,17 @@ def members_matching(query: Query) -> Body:
         not_so += [phrase("displayName", word), phrase("bio", word), term("words", folded(word))]
     not_so += [term("username", name) for name in unwanted.mentions]
     return {"bool": {"must": must, "must_not": not_so}}
+
+
+def member_word(word: str, *, guessed: bool = False) -> Body:
+    places = [
+        sure(term("username", word), USERNAME),
+        sure(term("words", folded(word)), NAME),
+        sure(phrase("bio", word), BIO),
+    ]
+    if guessed:
+        places += [*misspelt("displayName", word), *misspelt("username", word)]
+    return best_of(places)
 
 
 def best_members_body(matching: Body, limit: int) -> Body:
@@ -220,10 +236,7 @@ def sure(clause: Body, score: float) -> Body:
 
 def products_matching(query: Query) -> Body:
     wanted, unwanted = query.wanted, query.unwanted
-    must = [
-        product_word(word, tolerant=query.tolerant)
-        for word in words_of(wanted.words, wanted.tags, wanted.mentions)
-    ]
+    must = [product_word(word, guessed=word in query.misspelt) for word in query.spoken]
     must += [
         best_of(
             [phrase("title", text, TITLE), phrase("description", text), phrase("shopWords", text)]
@@ -242,17 +255,37 @@ def words_of(*kinds: Iterable[str]) -> list[str]:
     return [word for kind in kinds for word in kind]
 
 
-def product_word(word: str, *, tolerant: bool) -> Body:
+def product_word(word: str, *, guessed: bool = False) -> Body:
     places = stems("stemmed", word)
     places += [phrase("title", word, TITLE), phrase("shopWords", word, SHOP)]
     places += [sure(begins("words", stem), TITLE_STEM) for stem in query_stems(word)[:1]]
-    if tolerant:
+    if guessed:
         places += [
             *misspelt("title", word),
             *misspelt("description", word),
             *misspelt("shopWords", word),
         ]
     return best_of(places, OTHER_PLACES)
+
+
+def guessable(kind: Kind, query: Query) -> dict[str, Body]:
+    """What finds each of the words that may be misspelt: those that are neither tags nor names."""
+    wanted = query.wanted
+    match kind:
+        case "posts":
+            found = {word: post_word(word) for word in wanted.words}
+        case "users":
+            found = {word: member_word(word) for word in (*wanted.words, *wanted.tags)}
+        case "products":
+            found = {word: product_word(word) for word in query.spoken}
+        case _:
+            assert_never(kind)
+    return {word: clause for word, clause in found.items() if may_be_misspelt(word)}
+
+
+def is_there(clause: Body) -> Body:
+    """Whether anything matches; the server stops at the first that does."""
+    return {"size": 0, "query": clause, "terminate_after": 1, "track_total_hits": True}
 
 
 ORDERS: Mapping[ProductOrder, Clauses] = {

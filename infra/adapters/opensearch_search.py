@@ -1,12 +1,13 @@
 """Asks the search server, and reads ids and counts out of what it answers."""
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from opensearchpy import AsyncOpenSearch, NotFoundError, OpenSearchException, RequestError
 
-from domain.shared.identifiers import id_number, id_text
+from domain.shared.identifiers import id_text, known_id_number
 from infra.adapters.opensearch_bodies import (
     ORDERS,
     Body,
@@ -16,6 +17,8 @@ from infra.adapters.opensearch_bodies import (
     facets_body,
     facets_of,
     filtered,
+    guessable,
+    is_there,
     leaving_out,
     listed,
     members_matching,
@@ -42,8 +45,14 @@ from infra.search_reads import (
 
 INDEX_OF: Mapping[Kind, SearchIndex] = {"posts": POSTS, "users": MEMBERS, "products": PRODUCTS}
 
+RANKED_MAX = 2_000
+"""If no slice has more posts that match, all of them are ranked at once."""
+
 HALF_LIVES = 2.0
-"""How far back, in half-lives of recency, the best posts are looked for before all are."""
+"""How far back, in half-lives of recency, the best of more are looked for before all are."""
+
+ANSWERED = "timed_out,terminated_early,_shards.failed,hits.total,hits.hits.sort,aggregations"
+"""All that is read of an answer, and so all that the server has to write."""
 
 
 class OpenSearchReads:
@@ -64,15 +73,17 @@ class OpenSearchReads:
 
     async def best_posts(self, query: Query, now: datetime, limit: int) -> Sequence[int]:
         matching = posts_matching(query)
-        lately = now - timedelta(days=HALF_LIVES * self._ranking.half_life_days)
-        # All posts that match have all the words, so recency tells them apart most. What is old is
-        # looked at only where what is not does not fill the list: common words are dear otherwise.
-        for after in (lately, None):
-            body = best_posts_body(matching, self._ranking, now, after, limit)
-            hits = (await self._search(POSTS, body))["hits"]["hits"]
-            if len(hits) >= limit:
-                break
-        return [id_number(hit["sort"][1]) for hit in hits]
+        ranked = best_posts_body(matching, self._ranking, now, None, limit)
+        found = await self._search(POSTS, {**ranked, "terminate_after": RANKED_MAX})
+        if found.get("terminated_early"):
+            # All posts that match have all the words, so recency tells them apart most. Of common
+            # ones, which are dear, what is old is looked at only where what is not is too little.
+            lately = now - timedelta(days=HALF_LIVES * self._ranking.half_life_days)
+            newest = best_posts_body(matching, self._ranking, now, lately, limit)
+            found = await self._search(POSTS, newest)
+            if len(hits_of(found)) < limit:
+                found = await self._search(POSTS, ranked)
+        return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
 
     async def newest_posts(
         self, query: Query, before: int, limit: int, without: Collection[int] = ()
@@ -83,7 +94,7 @@ class OpenSearchReads:
 
     async def best_members(self, query: Query, limit: int) -> Sequence[int]:
         found = await self._search(MEMBERS, best_members_body(members_matching(query), limit))
-        return [id_number(hit["sort"][1]) for hit in found["hits"]["hits"]]
+        return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
 
     async def newest_members(
         self, query: Query, before: int, limit: int, without: Collection[int] = ()
@@ -98,7 +109,7 @@ class OpenSearchReads:
             matching.append(one_of("memberId", among))
         order = [{"followers": "desc"}, {"memberId": "desc"}]
         found = await self._search(MEMBERS, listed(filtered(matching), order, limit))
-        return [id_number(hit["sort"][1]) for hit in found["hits"]["hits"]]
+        return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
 
     # Products.
 
@@ -120,11 +131,11 @@ class OpenSearchReads:
         found = await self._search(PRODUCTS, body)
         by_name = [(field, at) for at, part in enumerate(ORDERS[order]) for field in part]
         places = dict(by_name)
-        hits = found["hits"]["hits"]
+        hits = hits_of(found)
         return FoundProducts(
             [
                 ProductPlace(
-                    id_number(hit["sort"][places["productId"]]), hit["sort"][places["price"]]
+                    known_id_number(hit["sort"][places["productId"]]), hit["sort"][places["price"]]
                 )
                 for hit in hits
             ],
@@ -136,7 +147,26 @@ class OpenSearchReads:
         matching = [begins("words", prefix) for prefix in prefixes]
         body = listed(filtered(matching), [{"productId": "desc"}], limit)
         found = await self._search(PRODUCTS, body)
-        return [id_number(hit["sort"][0]) for hit in found["hits"]["hits"]]
+        return [known_id_number(hit["sort"][0]) for hit in hits_of(found)]
+
+    # The words.
+
+    async def unknown(self, kind: Kind, query: Query) -> Sequence[str]:
+        clauses = guessable(kind, query)
+        if not clauses:
+            return ()
+        index = INDEX_OF[kind]
+        lines = [line for clause in clauses.values() for line in ({}, is_there(clause))]
+        async with self._answering():
+            answer = await self._client.msearch(index=index.alias, body=lines)
+            answers = answer["responses"]
+            if any("error" in one for one in answers):
+                raise ServerFailed("only a part of the questions was answered")
+        return [
+            word
+            for word, one in zip(clauses, answers, strict=True)
+            if not one["hits"]["total"]["value"]
+        ]
 
     # The indices.
 
@@ -175,24 +205,37 @@ class OpenSearchReads:
         if before != OPEN:
             body["search_after"] = [id_text(before)]
         found = await self._search(index, body)
-        return [id_number(hit["sort"][0]) for hit in found["hits"]["hits"]]
+        return [known_id_number(hit["sort"][0]) for hit in hits_of(found)]
 
     async def _search(self, index: SearchIndex, body: Body) -> Any:
+        async with self._answering():
+            answer = await self._client.search(
+                index=index.alias,
+                body={**body, "timeout": self._patience},
+                filter_path=ANSWERED,
+                # A word is as rare as it is in all slices, not in a post's own.
+                search_type="dfs_query_then_fetch" if index.sliced else "query_then_fetch",
+            )
+            if answer["timed_out"] or answer["_shards"]["failed"]:
+                raise ServerFailed("only a part of the index answered")
+            return answer
+
+    @contextlib.asynccontextmanager
+    async def _answering(self) -> AsyncIterator[None]:
+        """Ask inside of this. Raises `SearchUnanswered`, and what is a fault of ours."""
         async with self._guard.call():
             try:
-                answer = await self._client.search(
-                    index=index.alias,
-                    body={**body, "timeout": self._patience},
-                    # A word is as rare as it is in all slices, not in a post's own.
-                    search_type="dfs_query_then_fetch" if index.sliced else "query_then_fetch",
-                )
+                yield
             except RequestError:
-                # It is alive, and did not understand us: that is a fault of ours.
+                # It is alive, and did not understand us.
                 raise
             except NotFoundError as error:
                 raise SearchUnanswered("There is no search index yet.") from error
             except OpenSearchException as error:
                 raise ServerFailed(str(error)) from error
-            if answer["timed_out"] or answer["_shards"]["failed"]:
-                raise ServerFailed("only a part of the index answered")
-            return answer
+
+
+def hits_of(answer: Any) -> Sequence[Any]:
+    """What was found; where nothing was, the answer does not speak of it."""
+    found: Sequence[Any] = answer.get("hits", {}).get("hits", ())
+    return found

@@ -23,7 +23,7 @@ class Index:
         self.hidden: set[int] = set()
 
     def best(self) -> Results:
-        return Results(tolerant=False, best=self.chance.sample(self.ids, 100), last=NEWEST)
+        return Results(guesses=0, best=self.chance.sample(self.ids, 100), last=NEWEST)
 
     async def rest(
         self, last: Candidate, limit: int, without: Collection[int]
@@ -62,11 +62,11 @@ def opened(cursor: str) -> Results:
 
 async def test_where_the_best_are_all_there_is_nothing_more() -> None:
     index = Index(random.Random(1))
-    results = Results(tolerant=True, best=[3, 1, 2], last=NEWEST)
+    results = Results(guesses=5, best=[3, 1, 2], last=NEWEST)
     page = await page_of(results, None, index.visible, 2)
     assert page.shown == [3, 1]
     assert page.next is not None
-    assert page.next.tolerant
+    assert page.next.guesses == 5
     last = await page_of(page.next, None, index.visible, 2)
     assert (last.shown, last.next) == ([2], None)
 
