@@ -10,13 +10,17 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_never
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import Adyen
-import requests
+import certifi
+import msgspec
 import structlog
+import urllib3
 from Adyen.exceptions import AdyenAPIResponseError, AdyenError
-from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
+from urllib3 import exceptions
+from urllib3.exceptions import NewConnectionError
 
 from domain.shared.money import Money
 from infra.card_data import holds_card_number
@@ -46,6 +50,8 @@ NOT_ALLOWED = frozenset({401, 403})
 REFUSED_RESULTS = frozenset({"Refused", "Cancelled", "Error"})
 PENDING_RESULTS = frozenset({"Pending", "Received"})
 
+_encode = msgspec.json.Encoder().encode
+
 log = structlog.get_logger(__name__)
 
 
@@ -55,31 +61,42 @@ class PooledClient:
     user_agent = "plaza adyen-python-api-library"
 
     def __init__(self, base_url: str, answer_seconds: float) -> None:
-        self._timeout = (CONNECT_SECONDS, answer_seconds)
-        self._session = requests.Session()
-        # A look at the environment for each request would cost more than the request.
-        self._session.trust_env = False
-        self._session.proxies = get_environ_proxies(base_url)
-        adapter = HTTPAdapter(pool_maxsize=CALLS_AT_ONCE_MAX, max_retries=0)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._pool = connections(
+            base_url,
+            maxsize=CALLS_AT_ONCE_MAX,
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=answer_seconds),
+            retries=False,
+            ca_certs=certifi.where(),
+        )
 
     def request(
         self, method: str, url: str, *, json: Any, xapikey: str, headers: Mapping[str, str]
     ) -> tuple[str, None, int, Mapping[str, str]]:
         """The request itself is not handed back, as the library would keep it."""
-        found = self._session.request(
+        found = self._pool.request(
             method,
             url,
-            json=json,
-            headers={**headers, "x-api-key": xapikey},
-            timeout=self._timeout,
-            allow_redirects=False,
+            body=_encode(json),
+            headers={**headers, "Content-Type": "application/json", "x-api-key": xapikey},
+            redirect=False,
         )
-        return found.text, None, found.status_code, found.headers
+        return found.data.decode(), None, found.status, found.headers
 
     def close(self) -> None:
-        self._session.close()
+        self._pool.clear()
+
+
+def connections(base_url: str, **settings: Any) -> urllib3.PoolManager:
+    """Through the proxy that the environment names for this address, if any."""
+    address = urlsplit(base_url)
+    proxy = getproxies().get(address.scheme)
+    if proxy is None or proxy_bypass(address.hostname or ""):
+        return urllib3.PoolManager(**settings)
+    found = urlsplit(proxy)
+    known = f"{found.username}:{found.password or ''}" if found.username else None
+    return urllib3.ProxyManager(
+        proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=known), **settings
+    )
 
 
 class AdyenPayments:
@@ -130,17 +147,20 @@ class AdyenPayments:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
-    def _ask(self, request: PaymentRequest) -> Answer:
+    def _ask(self, request: PaymentRequest) -> Answer:  # noqa: PLR0911
         try:
             return self._call(request)
         except AdyenAPIResponseError as error:
             return refused_or_unknown(error, request)
         except AdyenError as error:
             return Unanswered(type(error).__name__)
-        except requests.Timeout:
+        except NewConnectionError:
+            # To urllib3 this is a time-out too.
+            return Unanswered("there is no connection")
+        except exceptions.TimeoutError:
             return Unanswered("it did not answer in time")
-        except requests.RequestException as error:
-            return Unanswered(type(error).__name__)
+        except exceptions.HTTPError:
+            return Unanswered("the connection was lost")
         except Exception as error:
             # What the provider sent was not what it should be; what it did is not known.
             return Unanswered(f"its answer could not be read ({type(error).__name__})")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -132,8 +133,8 @@ async def test_pending_and_actions(payments: AdyenPayments) -> None:
         ("unavailable", Unanswered("status 503, error 000")),
         ("in_flight", Unanswered("status 422, error 704")),
         ("refuse", Refused("Could not find an acquirer account (905_1)")),
-        ("reset_done", Unanswered("ConnectionError")),
-        ("reset_not_done", Unanswered("ConnectionError")),
+        ("reset_done", Unanswered("the connection was lost")),
+        ("reset_not_done", Unanswered("the connection was lost")),
         ("timeout_done", Unanswered("it did not answer in time")),
         ("timeout_not_done", Unanswered("it did not answer in time")),
     ],
@@ -151,8 +152,23 @@ async def test_silence_and_breakdown_are_unknown_and_only_a_no_is_a_no(
 
 async def test_nobody_listening_is_unknown() -> None:
     away = connect("http://127.0.0.1:1/v72")
-    assert await away.ask(authorise("h1")) == Unanswered("ConnectionError")
+    assert await away.ask(authorise("h1")) == Unanswered("there is no connection")
     away.close()
+
+
+async def test_the_proxy_that_the_environment_names_is_asked(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_address = urlsplit(stand_in.url).netloc
+    monkeypatch.setenv("http_proxy", f"http://{stand_in_address}")
+    monkeypatch.setenv("no_proxy", "")
+    through = connect("http://provider.invalid/v72")
+    assert isinstance(await through.ask(authorise("p1")), Authorised)
+    monkeypatch.setenv("no_proxy", "provider.invalid")
+    past = connect("http://provider.invalid/v72")
+    assert await past.ask(authorise("p2")) == Unanswered("there is no connection")
+    for payments in (through, past):
+        payments.close()
 
 
 @pytest.mark.parametrize(("api_key", "account"), [("wrong", ACCOUNT), (API_KEY, "Other")])
