@@ -26,7 +26,7 @@ class Json(Serializer):
         if isinstance(data, str | bytes):
             return data
         try:
-            return msgspec.json.encode(data)
+            return msgspec.json.encode(data).decode()
         except (TypeError, ValueError, OverflowError) as error:
             raise SerializationError(data, error) from error
 
