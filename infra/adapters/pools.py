@@ -64,10 +64,17 @@ class Pool:
         """The same for work of several statements, which must bear repetition as a whole."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled = task.cancelling()
         while True:
             left = deadline - loop.time()
             try:
                 async with self._pool.connection(timeout=max(left, 0.01)) as connection:
+                    if task.cancelling() > cancelled:
+                        # Before Python 3.12 `asyncio.wait_for`, by which the pool waits, forgets
+                        # that its caller was cancelled when a connection comes at that moment.
+                        raise asyncio.CancelledError
                     with bounded(connection, seconds):
                         return await work(connection)
             except PoolTimeout as error:

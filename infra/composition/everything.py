@@ -324,7 +324,8 @@ def _process(
 
 async def _wait_for(child: Child, seconds: float) -> None:
     try:
-        await asyncio.wait_for(child.ready.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await child.ready.wait()
     except TimeoutError:
         raise StartFailed(
             f"{child.name} did not answer in {seconds:g} s:\n{tail(child.program.log_file)}"
@@ -333,7 +334,8 @@ async def _wait_for(child: Child, seconds: float) -> None:
 
 async def _tell_when_ready(child: Child, tell: Tell, seconds: float) -> None:
     try:
-        await asyncio.wait_for(child.ready.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await child.ready.wait()
     except TimeoutError:
         log.warning("process.not_ready", child=child.name)
         tell(f"{child.name} is not ready yet; its log: {child.program.log_file}")

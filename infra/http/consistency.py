@@ -62,7 +62,8 @@ class Applied:
         entry = (position, next(self._order), waiter)
         heapq.heappush(self._waiting, entry)
         try:
-            await asyncio.wait_for(waiter, seconds)
+            async with asyncio.timeout(seconds):
+                await waiter
         except TimeoutError:
             return False
         finally:

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from infra.adapters.connections import connect, connected
+from infra.adapters.pools import Pool
 from infra.adapters.postgres_changes import PostgresChanges
 from infra.composition.revocations import follow_revocations
 from infra.http.authentication import Revocations
@@ -35,6 +36,35 @@ async def test_a_connection_is_closed_when_its_user_is_cancelled_at_the_end(
     connection = await opened
     await cancelled(task)
     assert connection.closed
+
+
+async def test_who_is_cancelled_while_a_pool_hands_over_a_connection_ends(
+    postgres_url: str,
+) -> None:
+    pool = Pool(postgres_url, "plaza-test", connections_max=1, settings={})
+    await pool.open()
+
+    async def forever(_: object) -> None:
+        await asyncio.Event().wait()
+
+    for turns in range(40):
+        handed_back = asyncio.Event()
+
+        async def hold(_: object, until: asyncio.Event = handed_back) -> None:
+            await until.wait()
+
+        holding = asyncio.create_task(pool.run(hold))
+        await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(pool.run(forever))
+        await asyncio.sleep(0.01)
+        handed_back.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        async with asyncio.timeout(30):
+            await asyncio.wait([holding, waiting])
+        assert waiting.cancelled()
+    await pool.close()
 
 
 async def test_who_follows_changes_closes_their_connection_when_cancelled_at_work(

@@ -98,7 +98,8 @@ class Postman:
                 if not batch:
                     self._news.clear()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), POLL_SECONDS)
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self._news.wait()
                     continue
                 await room.acquire()
                 task = group.create_task(self._deliver(batch))
