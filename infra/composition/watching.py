@@ -84,12 +84,22 @@ class Watcher:
         return Scrape(process, job, parsed(text))
 
     async def ask(self, target: Target, path: str) -> str | None:
-        """What a process answers to a GET; None where it does not."""
+        """What a process answers to a GET; None where it does not, or not within the bounds."""
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
             async with self._http.get(f"http://{target.targets[0]}{path}") as answer:
                 if answer.status == 200:
-                    return (await answer.content.read(SCRAPE_BYTES_MAX)).decode()
+                    return await whole_text(answer)
         return None
+
+
+async def whole_text(answer: aiohttp.ClientResponse) -> str | None:
+    """A body to its end; None for one that is too long to keep."""
+    body = bytearray()
+    async for part in answer.content.iter_any():
+        body += part
+        if len(body) > SCRAPE_BYTES_MAX:
+            return None
+    return body.decode()
 
 
 @contextlib.asynccontextmanager

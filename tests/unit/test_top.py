@@ -1,10 +1,18 @@
 """What `plaza top` shows of two looks at a system."""
 
-import pytest
+from typing import cast
 
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from infra.adapters.system_view import SystemView
 from infra.command_line.top import screen
+from infra.composition.process_metrics import Target
 from infra.composition.top import overview
-from infra.composition.watching import Look, Scrape, parsed, quantile
+from infra.composition.watching import Look, Scrape, Watcher, parsed, quantile
+from infra.ports import LogUnavailable
 
 COUNT = 'plaza_http_request_seconds_count{method="GET",route="/api/feed",status="200"}'
 BUCKET = 'plaza_http_request_seconds_bucket{method="GET",route="/api/feed",status="200",le="%s"}'
@@ -87,3 +95,23 @@ def test_of_a_histogram_without_anything_in_it_no_quantile_is_known() -> None:
 def test_a_screen_is_drawn_of_a_system_of_which_nothing_is_known() -> None:
     nothing = Look(1.0, None, [Scrape("query-api", "query-api", answered=False)])
     assert screen(overview(nothing, Look(0.0, None, [])), height=20)
+
+
+class Away:
+    async def look(self) -> None:
+        raise LogUnavailable
+
+
+async def test_a_long_answer_is_read_to_its_end() -> None:
+    series = 10_000
+    text = "".join(f'plaza_long_total{{n="{n}"}} 1\n' for n in range(series))
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    async with TestServer(app) as server, aiohttp.ClientSession() as http:
+        target = Target([f"127.0.0.1:{server.port}"], {"process": "long", "job": "long"})
+        seen = await Watcher(cast(SystemView, Away()), http, [target]).look()
+    assert seen.sum("plaza_long_total") == series
