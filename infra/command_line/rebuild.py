@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from infra.command_line.background import give_way_to_others
 from infra.command_line.differences import print_differences
 from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, print_json
 from infra.command_line.watching import watching
@@ -74,6 +75,7 @@ def declare_switch(kinds: Any) -> None:
 
 
 def run_rebuild(context: Context) -> int:
+    give_way_to_others()
     arguments = context.arguments
     if arguments.key is not None:
         count = ask(context, lambda keeper, told: keeper.rebuild_key(arguments.key, told))

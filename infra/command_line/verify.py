@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from infra.command_line.background import give_way_to_others
 from infra.command_line.differences import print_differences
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, print_json
@@ -32,6 +33,7 @@ def declare_verify(kinds: Any) -> None:
 
 
 def run(context: Context) -> int:
+    give_way_to_others()
     try:
         rows = uvloop.run(verified(context))
     except NotServed as problem:
