@@ -1,13 +1,10 @@
 """How long a page of any moment takes: p99 of feeds as of random positions, against pages that are
 pulled from the same tables as of now, with Redis dead. 500 followees, 1,000,000 posts."""
 
-import asyncio
 import itertools
-import math
 import random
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import LiteralString
@@ -18,9 +15,10 @@ import uvloop
 from infra.composition.settings import Settings
 from infra.servers.postgres import start_postgres
 from infra.servers.process import free_port
-from tests.benchmarks.feed_degraded import CONNECTIONS, POSTS, filled
+from tests.benchmarks.feed_degraded import POSTS, filled
 from tests.benchmarks.feed_world import request, serve_feeds, served
 from tests.benchmarks.harness import Result, interleaved
+from tests.benchmarks.page_times import for_seconds, p99, page_seconds
 
 NAME = "asof_feed"
 TARGET = 0.5
@@ -53,10 +51,10 @@ def measured(postgres_url: str, rounds: int) -> Result:
     with served(serve_feeds, settings) as server:
 
         def live() -> float:
-            return p99(server.port, tokens, itertools.repeat("/api/feed"))
+            return slowest(server.port, tokens, itertools.repeat("/api/feed"))
 
         def then() -> float:
-            return p99(server.port, tokens, moments(first + POSTS // 2, head))
+            return slowest(server.port, tokens, moments(first + POSTS // 2, head))
 
         live()
         then()
@@ -92,27 +90,6 @@ def moments(first: int, last: int) -> Iterator[str]:
         yield f"/api/feed?asOf={dice.randrange(first, last)}"
 
 
-def p99(port: int, tokens: Sequence[str], paths: Iterator[str]) -> float:
-    """The seconds that all but one in a hundred pages took at most."""
-    turns = itertools.cycle(tokens)
-    seconds = sorted(uvloop.run(ask(port, lambda: request(next(paths), next(turns)))))
-    return seconds[math.ceil(0.99 * len(seconds)) - 1]
-
-
-async def ask(port: int, next_request: Callable[[], bytes]) -> list[float]:
-    seen: list[float] = []
-    until = time.perf_counter() + ROUND_SECONDS
-
-    async def keep_asking() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while (started := time.perf_counter()) < until:
-            writer.write(next_request())
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            body = await reader.readexactly(length)
-            assert body.startswith(b'{"posts":[{'), body[:200]
-            seen.append(time.perf_counter() - started)
-        writer.close()
-
-    await asyncio.gather(*(keep_asking() for _ in range(CONNECTIONS)))
-    return seen
+def slowest(port: int, tokens: Sequence[str], paths: Iterator[str]) -> float:
+    requests = map(request, paths, itertools.cycle(tokens))
+    return p99(uvloop.run(page_seconds(port, requests, for_seconds(ROUND_SECONDS))))
