@@ -1,11 +1,14 @@
 """The servers that tests share: started once a run, each test in a database of its own."""
 
 import asyncio
+import functools
+import inspect
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -44,6 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if is_long(item)])
         items[:] = [item for item in items if not is_long(item)]
     mark_what_needs_servers(items)
+    bound_waits(items)
     if not any(item.get_closest_marker("full") for item in items):
         return
     try:
@@ -60,6 +64,26 @@ def mark_what_needs_servers(items: list[pytest.Item]) -> None:
     for item in items:
         if SERVERS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("servers")
+
+
+def bound_waits(items: list[pytest.Item]) -> None:
+    """End tests that wait for ever: a uvloop that waits does not see pytest-timeout's signal."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            marker = item.get_closest_marker("timeout")
+            seconds = marker.args[0] if marker else item.config.getini("timeout")
+            item.obj = bounded(item.obj, float(seconds))
+
+
+def bounded(
+    test: Callable[..., Coroutine[Any, Any, None]], seconds: float
+) -> Callable[..., Coroutine[Any, Any, None]]:
+    @functools.wraps(test)
+    async def within(*arguments: Any, **named: Any) -> None:
+        async with asyncio.timeout(seconds):
+            await test(*arguments, **named)
+
+    return within
 
 
 def is_long(item: pytest.Item) -> bool:
