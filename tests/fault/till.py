@@ -329,9 +329,9 @@ class Till:
         )
         return checkout_id
 
-    async def finished(self, checkout_id: str) -> str:
+    async def finished(self, checkout_id: str, wait_seconds: float = WAIT_SECONDS) -> str:
         """The status in which a checkout ends, once nothing is left to do for it."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(wait_seconds):
             while True:
                 state = await self.state(checkout_stream(checkout_id))
                 if state.status in FINAL and not state.open_calls and not state.unwanted:
