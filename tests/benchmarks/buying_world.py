@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 import psycopg
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from domain.commerce.cart.commands import PutCartItem
@@ -56,6 +57,8 @@ from tests.market import ADDRESS
 
 T = TypeVar("T")
 
+BUYERS = 600
+SKUS = 200
 BUYERS_AT_ONCE = 64
 WAIT_SECONDS = 60.0
 PRICE = Money("EUR", 1999)
@@ -242,8 +245,11 @@ async def confirmed(connection: psycopg.AsyncConnection[Any]) -> tuple[int, int]
 
 
 @contextmanager
-def shop(buyers: int, products: int, *, at_once: bool) -> Iterator[tuple[Shoppers, str]]:
-    """Shoppers before a running system, and its database. `at_once`: payments in this process."""
+def shop(*, at_once: bool, buyers: int = BUYERS) -> Iterator[tuple[Shoppers, str]]:
+    """Shoppers who have bought once, before a running system, and its database.
+
+    `at_once`: payments are answered in the worker's own process.
+    """
     with tempfile.TemporaryDirectory(prefix="plaza-bench-") as folder:
         postgres, url = start_postgres(Path(folder) / "postgres")
         port = free_port()
@@ -266,9 +272,11 @@ def shop(buyers: int, products: int, *, at_once: bool) -> Iterator[tuple[Shopper
                 )
                 stand_in = start(program)
                 settings = msgspec.structs.replace(settings, adyen_base_url=program.url)
-            made = asyncio.run(made_members(settings, buyers, products))
+            made = asyncio.run(made_members(settings, buyers, SKUS))
             with served(serve_worker, settings, at_once), served(serve_commands, settings):
-                yield Shoppers(settings, port, *made, itertools.count()), url
+                shoppers = Shoppers(settings, port, *made, itertools.count())
+                uvloop.run(shoppers.buy())  # A session's first request asks the log about it.
+                yield shoppers, url
         finally:
             if stand_in is not None:
                 stand_in.stop()

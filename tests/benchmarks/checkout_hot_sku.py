@@ -10,13 +10,10 @@ from tests.benchmarks.harness import Result, interleaved
 
 NAME = "checkout_hot_sku"
 TARGET = 0.8
-BUYERS = 600
-SKUS = 200
 
 
 def run(rounds: int) -> Result:
-    with shop(BUYERS, SKUS, at_once=True) as (shoppers, _):
-        uvloop.run(shoppers.buy())
+    with shop(at_once=True) as (shoppers, _):
         return interleaved(
             NAME,
             unit="checkouts/s",
