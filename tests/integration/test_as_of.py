@@ -105,6 +105,7 @@ class Stall:
     chance: Chance
     dice: random.Random
     products: list[str] = field(default_factory=list)
+    held: list[StockReserved] = field(default_factory=list)
 
     async def open(self) -> None:
         owner = self.chance.members[0]
@@ -132,15 +133,29 @@ class Stall:
             ProductDescribed(product_id=product_id, title=f"Mug of {number}"),
             StockReceived(product_id=product_id, quantity=number, reference="r"),
             StockReserved(
-                product_id=product_id, reservation_id="r", quantity=number, expires_at=NOON
+                product_id=product_id,
+                reservation_id=self.square.new_id(),
+                quantity=number,
+                expires_at=NOON,
             ),
-            ReservationReleased(product_id=product_id, reservation_id="r", quantity=number),
+            *(
+                ReservationReleased(
+                    product_id=one.product_id,
+                    reservation_id=one.reservation_id,
+                    quantity=one.quantity,
+                )
+                for one in self.held[:1]
+            ),
             ProductWithdrawn(product_id=product_id),
             ProductOffered(product_id=product_id),
         ]
         event = self.dice.choice(happened)
+        if isinstance(event, StockReserved):
+            self.held.append(event)
+        if isinstance(event, ReservationReleased):
+            del self.held[0]
         kind = "stock" if "stock" in event.__struct_config__.tag else "product"
-        await self.square.record(f"{kind}:{product_id}", event)
+        await self.square.record(f"{kind}:{event.product_id}", event)
 
     async def post(self) -> None:
         shown = tuple(self.dice.sample(self.products, self.dice.randint(1, 2)))

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
 from pyarrow import fs
 
+from domain.commerce.cart.events import CartItem, CartItemPut
+from domain.commerce.order.events import OrderConfirmed, OrderCreated, OrderLine
+from domain.shared.money import Money
 from infra.adapters import database_copy
 from infra.adapters.database_copy import COMPUTED, KEPT, MADE_AT_START, Damaged, NotEmpty
 from infra.adapters.migrations import migrate
@@ -22,12 +26,16 @@ from infra.adapters.process_progress import PostgresProgress
 from infra.command_line.main import run
 from infra.composition.backing_up import BackupRefused, back_up, check, restore
 from infra.composition.settings import Settings
-from infra.composition.verifying import verify
+from infra.composition.verifying import verify_together
+from infra.keepers import CannotVerify, Verified
 from infra.servers.process import free_port
-from projections import SOCIAL
+from projections import COMMERCE, SOCIAL
 from tests.asking import Asking
+from tests.integration.test_as_of import Stall
 from tests.integration.test_pages_follow_the_law import Chance
 from tests.square import Square
+
+PRICE = Money(currency="EUR", value=999)
 
 
 @pytest.fixture
@@ -52,47 +60,106 @@ def modes_of(folder: Path) -> dict[str, int]:
     }
 
 
-async def pages(square: Square, members: list[str]) -> list[Any]:
-    async with Asking.open(square) as asking:
-        return [
-            await asking.get(path, member, limit=50)
-            for member in members
-            for path in (f"/api/users/{member}", f"/api/users/{member}/posts", "/api/feed")
-        ]
+@dataclass
+class World:
+    """A square in which people post, follow, sell and buy."""
+
+    square: Square
+    chance: Chance
+    stall: Stall
+
+    @classmethod
+    async def open(cls, url: str, acts: int) -> Self:
+        square = await Square.open(url, commerce=True)
+        chance = Chance(square, random.Random(7))
+        await chance.gather()
+        stall = Stall(square, chance, random.Random(8))
+        await stall.open()
+        world = cls(square, chance, stall)
+        await world.live(acts)
+        return world
+
+    async def live(self, acts: int) -> None:
+        for number in range(acts):
+            await self.chance.act()
+            if number % 3 == 0:
+                await self.stall.act()
+            if number % 10 == 0:
+                await self.stall.post()
+                await self.buy()
+        await self.square.apply()
+
+    async def buy(self) -> None:
+        """Somebody orders a product of the stall, and has another one in the cart."""
+        square, members = self.square, self.chance.members
+        product = self.stall.dice.choice(self.stall.products)
+        item = CartItem(product_id=product, quantity=1, seen_price=PRICE, source_post_id=None)
+        buyer = self.stall.dice.choice(members)
+        await square.record(f"cart:{buyer}", CartItemPut(member_id=buyer, item=item))
+        order = OrderCreated(
+            order_id=square.new_id(),
+            checkout_id=square.new_id(),
+            member_id=buyer,
+            shop_id=square.new_id(),
+            seller_id=members[0],
+            lines=(OrderLine(product_id=product, title="Mug", quantity=2, price=PRICE),),
+            total=Money(currency="EUR", value=2 * PRICE.value),
+            psp_reference="P",
+        )
+        stream = f"order:{order.order_id}"
+        await square.record(stream, order)
+        paid = OrderConfirmed(order_id=order.order_id, member_id=buyer, captured=order.total)
+        await square.record(stream, paid)
+
+    async def pages(self, square: Square | None = None) -> list[Any]:
+        """What three members are shown of themselves, and of what is sold and bought."""
+        async with Asking.open(square or self.square) as asking:
+            found = []
+            for member in self.chance.members[:3]:
+                paths = [f"/api/users/{member}", f"/api/users/{member}/posts", "/api/feed"]
+                found += [await asking.get(path, member, limit=50) for path in paths]
+                found.append(await asking.get("/api/cart", member))
+                for role in ("buyer", "seller"):
+                    orders = await asking.get("/api/orders", member, role=role, limit=50)
+                    found.append(orders)
+                    found += [
+                        await asking.get(f"/api/orders/{order['orderId']}", member)
+                        for order in orders["orders"][:3]
+                    ]
+            found += [
+                (await asking.raw(f"/api/products/{product}")).json()
+                for product in self.stall.products
+            ]
+        return found
+
+    async def pages_from(self, url: str) -> list[Any]:
+        """The same from another database, in which nothing is computed yet."""
+        square = await Square.open(url, commerce=True)
+        await square.apply()
+        found = await self.pages(square)
+        verified = await verify_together(settings(url), (*SOCIAL, *COMMERCE))
+        assert [one for one in verified.values() if not is_same(one)] == []
+        await square.close()
+        return found
 
 
-async def restored_pages(url: str, members: list[str]) -> list[Any]:
-    square = await Square.open(url)
-    await square.apply()
-    found = await pages(square, members)
-    for projection in SOCIAL:
-        assert (await verify(settings(url), projection)).different == 0
-    await square.close()
-    return found
-
-
-async def lively(url: str, rounds: int) -> tuple[Square, Chance]:
-    square = await Square.open(url)
-    chance = Chance(square, random.Random(7))
-    await chance.gather()
-    for _ in range(rounds):
-        await chance.act()
-    await square.apply()
-    return square, chance
+def is_same(found: Verified | CannotVerify) -> bool:
+    return isinstance(found, Verified) and not found.different
 
 
 async def test_pages_are_the_same_on_an_empty_machine(
     postgres_url: str, empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_copy, "SEGMENT_EVENTS", 50)
-    square, chance = await lively(postgres_url, 120)
-    then, pages_then = square.applied, await pages(square, chance.members[:3])
+    world = await World.open(postgres_url, 120)
+    square = world.square
+    then, pages_then = square.applied, await world.pages()
     folder = str(tmp_path / "backup")
     first = await asyncio.to_thread(back_up, settings(postgres_url), folder)
-    for _ in range(80):
-        await chance.act()
-    await square.apply()
-    now, pages_now = square.applied, await pages(square, chance.members[:3])
+    await world.live(80)
+    now, pages_now = square.applied, await world.pages()
+    bought = [page for page in pages_now if page.get("orders")]
+    assert len(bought) > 1, "nobody has bought or sold anything"
     progress = await PostgresProgress.open(postgres_url)
     await progress.advance("erasure", {0: now, 1: 5})
     await progress.close()
@@ -106,17 +173,22 @@ async def test_pages_are_the_same_on_an_empty_machine(
     assert await asyncio.to_thread(check, folder) == made
 
     await asyncio.to_thread(restore, settings(empty_url), folder)
-    assert await restored_pages(empty_url, chance.members[:3]) == pages_now
+    assert await world.pages_from(empty_url) == pages_now
     with pytest.raises(NotEmpty):
         await asyncio.to_thread(restore, settings(empty_url), folder)
 
     with psycopg.connect(empty_url, autocommit=True) as connection:
-        for schema in ("public", "log", "vault", *(f"{one.name}_b1" for one in SOCIAL)):
+        for schema in (
+            "public",
+            "log",
+            "vault",
+            *(f"{one.name}_b1" for one in (*SOCIAL, *COMMERCE)),
+        ):
             connection.execute(f"DROP SCHEMA {schema} CASCADE")
         connection.execute("CREATE SCHEMA public")
     _, reached = await asyncio.to_thread(restore, settings(empty_url), folder, None, then)
     assert reached == then
-    assert await restored_pages(empty_url, chance.members[:3]) == pages_then
+    assert await world.pages_from(empty_url) == pages_then
     progress = await PostgresProgress.open(empty_url)
     assert await progress.checkpoints("erasure") == {0: then, 1: 5}
     await progress.close()
@@ -140,8 +212,7 @@ async def test_who_was_erased_is_in_no_backup_any_more(postgres_url: str, tmp_pa
 async def test_what_is_damaged_is_refused_and_leaves_nothing(
     postgres_url: str, empty_url: str, tmp_path: Path
 ) -> None:
-    square, _ = await lively(postgres_url, 30)
-    await square.close()
+    await (await World.open(postgres_url, 30)).square.close()
     folder = str(tmp_path)
     made = await asyncio.to_thread(back_up, settings(postgres_url), folder)
     for name in (made.segments[0].file, made.tables[0].file):
@@ -165,8 +236,7 @@ async def test_what_makes_no_sense_is_refused(
     postgres_url: str, empty_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for seed, url in enumerate((postgres_url, empty_url)):
-        square, _ = await lively(url, seed)
-        await square.close()
+        await (await World.open(url, seed)).square.close()
     here, there = {"PLAZA_POSTGRES_URL": postgres_url}, {"PLAZA_POSTGRES_URL": empty_url}
     words = ["backup", str(tmp_path / "one"), "--json"]
     assert await asyncio.to_thread(run, words, here) == 0
@@ -241,13 +311,13 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 async def test_a_bucket_is_as_good_as_a_folder(
     postgres_url: str, empty_url: str, bucket: str
 ) -> None:
-    square, chance = await lively(postgres_url, 40)
-    expected = await pages(square, chance.members[:2])
+    world = await World.open(postgres_url, 40)
+    expected = await world.pages()
     for _ in range(2):
         made = await asyncio.to_thread(back_up, settings(postgres_url), bucket)
-    await square.close()
+    await world.square.close()
     assert await asyncio.to_thread(check, bucket) == made
     await asyncio.to_thread(restore, settings(empty_url), bucket)
-    assert await restored_pages(empty_url, chance.members[:2]) == expected
+    assert await world.pages_from(empty_url) == expected
     with pytest.raises(BackupRefused, match="there is no backup"):
         await asyncio.to_thread(check, bucket.replace("/plaza?", "/nothing?"))
