@@ -11,6 +11,7 @@ from domain.shared.identifiers import id_text, known_id_number
 from infra.adapters.opensearch_bodies import (
     ORDERS,
     Body,
+    Clauses,
     begins,
     best_members_body,
     best_posts_body,
@@ -145,9 +146,10 @@ class OpenSearchReads:
 
     async def products_named(self, prefixes: Sequence[str], limit: int) -> Sequence[int]:
         matching = [begins("words", prefix) for prefix in prefixes]
-        body = listed(filtered(matching), [{"productId": "desc"}], limit)
-        found = await self._search(PRODUCTS, body)
-        return [known_id_number(hit["sort"][0]) for hit in hits_of(found)]
+        # Ids rise with time, too; but numbers are sorted several times as fast as texts.
+        order: Clauses = [{"createdAt": "desc"}, {"productId": "desc"}]
+        found = await self._search(PRODUCTS, listed(filtered(matching), order, limit))
+        return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
 
     # The words.
 

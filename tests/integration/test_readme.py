@@ -15,7 +15,7 @@ import pytest
 
 from tests.fault.system import ROOT, running_system
 
-TOURS = ("README.md", "docs/buying.md")
+TOURS = ("README.md", "docs/buying.md", "docs/searching.md")
 END = "--end-of-answer--"
 PATIENCE_SECONDS = 60
 
