@@ -1,11 +1,12 @@
 """Finds card data in clear, which must not be accepted, stored or logged anywhere.
 
-A card number is 13 to 19 digits, perhaps in groups, whose last one is right by Luhn's rule. Values
-that the payment provider's form has encrypted are no such thing; on its test platform they may be
-`test_` and the value.
+A card number is 13 to 19 digits of any script, perhaps in groups, whose last one is right by Luhn's
+rule. Values that the payment provider's form has encrypted are no such thing; on its test platform
+they may be `test_` and the value.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,9 +20,28 @@ DIGIT_COUNTS = range(13, 20)
 def holds_card_number(text: str) -> bool:
     return any(
         len(digits) in DIGIT_COUNTS and passes_luhn(digits)
-        for found in DIGITS.findall(text)
+        for found in DIGITS.findall(text if text.isascii() else plain(text))
         if (digits := found.replace(" ", "").replace("-", ""))
     )
+
+
+def plain(text: str) -> str:
+    """The text with ASCII's digits, space and dash for all that look so, and nothing invisible."""
+    return "".join(map(_plain_letter, unicodedata.normalize("NFKC", text)))
+
+
+def _plain_letter(letter: str) -> str:
+    match unicodedata.category(letter):
+        case "Nd":
+            return str(unicodedata.decimal(letter))
+        case "Zs":
+            return " "
+        case "Pd":
+            return "-"
+        case "Cf":
+            return ""
+        case _:
+            return letter
 
 
 def passes_luhn(digits: str) -> bool:

@@ -7,6 +7,11 @@ import pytest
 from infra.card_data import card_data_in, holds_card_number
 
 
+def in_script(zero: int, text: str = "4111 1111 1111 1111") -> str:
+    """The text with another script's digits, which begin at `zero`."""
+    return text.translate({ord("0") + value: zero + value for value in range(10)})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -16,6 +21,10 @@ from infra.card_data import card_data_in, holds_card_number
         "my card is 378282246310005, thanks",
         "6011111111111117.",
         "test_4111111111111111",
+        in_script(0xFF10),
+        in_script(0x0660),
+        "4111\u00a01111\u20111111\u20071111",
+        "4111\u200b1111\u200b1111\u200b1111",
     ],
 )
 def test_a_card_number_is_seen(text: str) -> None:
@@ -23,7 +32,16 @@ def test_a_card_number_is_seen(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "4111111111111112", "123456789012", "+49 30 1234567", "1" * 20, "12345 Berlin"]
+    "text",
+    [
+        "",
+        "4111111111111112",
+        "123456789012",
+        "+49 30 1234567",
+        "1" * 20,
+        "12345 Berlin",
+        "北京市１００号",
+    ],
 )
 def test_other_digits_are_not(text: str) -> None:
     assert not holds_card_number(text)
