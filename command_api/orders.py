@@ -11,10 +11,10 @@ from command_api.market import Market
 from command_api.texts import WITHOUT_NUL
 from command_api.whole_numbers import WholeNumbers
 from domain.commerce.cart.decider import LINES_MAX
-from domain.commerce.cart.decider import QUANTITY_MAX as CART_QUANTITY_MAX
 from domain.commerce.order.commands import CancelOrder, DeliverOrder, ReturnItems, ShipOrder
 from domain.commerce.order.decider import CARRIER_LENGTH_MAX, REASON_LENGTH_MAX
 from domain.commerce.order.events import ReturnedItem
+from domain.commerce.stock.decider import QUANTITY_MAX
 from infra.http.openapi import Operation
 
 TAG = "Orders"
@@ -25,7 +25,7 @@ Words = Annotated[str, Meta(min_length=1, max_length=CARRIER_LENGTH_MAX, pattern
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     product_id: IdText
-    quantity: Annotated[int, Meta(ge=1, le=CART_QUANTITY_MAX)]
+    quantity: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
 
 
 class Returning(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

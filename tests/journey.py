@@ -59,6 +59,10 @@ async def from_post_to_return(market: Market) -> Any:
     late = await buyer.try_("POST", f"/api/orders/{order_id}/cancel")
     assert (late.status, late.body["orderStatus"]) == (409, "shipped")
     await seller.do("POST", f"/api/orders/{order_id}/delivery")
+    for units in (4, 100):
+        many = {"items": [{"productId": product, "quantity": units}], "reason": "more"}
+        refused = await buyer.try_("POST", f"/api/orders/{order_id}/returns", many)
+        assert (refused.status, refused.body["returnable"]) == (409, 3)
     items = [{"productId": product, "quantity": 1}]
     await buyer.do("POST", f"/api/orders/{order_id}/returns", {"items": items, "reason": "blue"})
 
