@@ -177,15 +177,17 @@ def _of_status(status: int, headers: Mapping[str, str] | None = None) -> Problem
 
 
 # msgspec ends its message with the JSON path at fault: "... - at `$.quantity`", and names a member
-# that is missing or unknown in the message itself.
+# that is missing or unknown in the message itself. Which value of a mapping it was, it does not
+# tell, and says `$.attributes[...]`: then the mapping is what we point at.
 _MEMBER = re.compile(r"(?:missing required|unknown) field `([^`]*)`")
 
 
 def _invalid(error: msgspec.ValidationError) -> Problem:
     detail, _, path = str(error).partition(" - at `")
-    parts = re.findall(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]", path.rstrip("`"))
+    known, mapping, _ = path.rstrip("`").partition("[...]")
+    parts = re.findall(r"\.([^.\[]+)|\[(\d+)\]", known)
     pointer = "".join(f"/{escape(name or index)}" for name, index in parts)
-    if member := _MEMBER.search(detail):
+    if not mapping and (member := _MEMBER.search(detail)):
         pointer += f"/{escape(member[1])}"
     return invalid_field(pointer, detail)
 

@@ -178,6 +178,7 @@ class Outer(Struct, rename="camel"):
         (b'{"innerOnes":[{"number":1,"texts":["a",2]}]}', "/innerOnes/0/texts/1"),
         (b'{"innerOnes":[{}]}', "/innerOnes/0/number"),
         (b'{"innerOnes":[{"number":1,"a/b":2}]}', "/innerOnes/0/a~1b"),
+        (b'{"innerOnes":[],"byName":{"a":1,"b":"x"}}', "/byName"),
         (b"{}", "/innerOnes"),
         (b"[]", ""),
         (b'{"innerOnes":[],"x":["a","\\ud800"]}', "/x/1"),
