@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from command_api.endpoint import KEY, Asked, Desk, Endpoint, Handle, Plan
 from command_api.market import Market
-from command_api.texts import WITHOUT_NUL, HttpsUrl
+from command_api.texts import WITHOUT_NUL, WebUrl
 from domain.commerce.cart.commands import CheckOutCart
 from domain.commerce.cart.decider import Cart, cart_stream
 from domain.commerce.cart.events import CartItem
@@ -40,13 +40,13 @@ TOKEN_LENGTH_MAX = 10_000
 DETAILS_MAX = 20
 CLEAR = "Card data in clear is not accepted here."
 
-Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_LENGTH_MAX)]
+Token = Annotated[str, Meta(min_length=1, max_length=TOKEN_LENGTH_MAX, pattern=WITHOUT_NUL)]
 Encrypted = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=TOKEN_LENGTH_MAX,
-        pattern="[^0-9/ ]",
+        pattern=r"^[^\x00]*[^0-9/ \x00][^\x00]*$",
         description="what the provider's own form has encrypted; never the value itself",
     ),
 ]
@@ -76,7 +76,9 @@ class PaymentMethod(
     encrypted_expiry_month: Encrypted | None = None
     encrypted_expiry_year: Encrypted | None = None
     encrypted_security_code: Encrypted | None = None
-    stored_payment_method_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    stored_payment_method_id: (
+        Annotated[str, Meta(min_length=1, max_length=64, pattern=WITHOUT_NUL)] | None
+    ) = None
     checkout_attempt_id: Token | None = None
     sdk_data: Token | None = None
 
@@ -84,7 +86,7 @@ class PaymentMethod(
 class Buying(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     payment_method: PaymentMethod
     shipping_address: Address
-    return_url: HttpsUrl | None = None
+    return_url: WebUrl | None = None
 
 
 class Returning(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

@@ -18,6 +18,7 @@ from domain.social.member.values import (
 from domain.social.post.values import CONTENT_LENGTH_MAX
 
 WITHOUT_NUL = r"^[^\x00]*$"
+PLACE = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?([/?#][!-~]*)?"
 
 Content = Annotated[
     str,
@@ -32,15 +33,23 @@ HttpsUrl = Annotated[
     str,
     Meta(
         max_length=URL_LENGTH_MAX,
-        pattern=r"^https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?([/?#][!-~]*)?$",
+        pattern=rf"^https://{PLACE}$",
         description="an https address",
+    ),
+]
+WebUrl = Annotated[
+    str,
+    Meta(
+        max_length=URL_LENGTH_MAX,
+        pattern=rf"^https?://{PLACE}$",
+        description="an https or http address",
     ),
 ]
 HttpsUrlOrEmpty = Annotated[
     str,
     Meta(
         max_length=URL_LENGTH_MAX,
-        pattern=r"^(https://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?([/?#][!-~]*)?)?$",
+        pattern=rf"^(https://{PLACE})?$",
         description="an https address; empty takes the picture away",
     ),
 ]

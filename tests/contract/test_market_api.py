@@ -172,6 +172,30 @@ async def test_more_than_there_is_can_be_put_but_not_bought(seller: Member) -> N
     ]
 
 
+@pytest.mark.parametrize("address", ["https://a.example/back?of=1", "http://localhost:3000/back"])
+async def test_a_buyer_comes_back_to_any_web_address(seller: Member, address: str) -> None:
+    product = await product_of(seller)
+    await seller.send("PUT", f"/api/cart/items/{product}", json={"quantity": 1})
+    body = {**BUYING, "returnUrl": address}
+    answer = await seller.send("POST", "/api/checkouts", key="k1", json=body)
+    assert answer.status_code == 202, answer.text
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "/back", "ftp://a.example", "http://"])
+async def test_what_is_no_web_address_leads_nobody_back(seller: Member, address: str) -> None:
+    body = {**BUYING, "returnUrl": address}
+    refused = await seller.send("POST", "/api/checkouts", key="k1", json=body)
+    assert_problem(refused, 422, "invalid-request")
+    assert pointers(refused) == ["/returnUrl"]
+
+
+async def test_details_hold_no_nul(seller: Member) -> None:
+    path = "/api/checkouts/0000000000000/payment-details"
+    refused = await seller.send("POST", path, json={"details": {"redirectResult": "a\0"}})
+    assert_problem(refused, 422, "invalid-request")
+    assert pointers(refused) == ["/details"]
+
+
 async def test_a_purchase_too_many_is_too_many() -> None:
     service, _ = market_service({"POST /api/checkouts": Limit(per_minute=1, burst=3)})
     buyer = await service.sign_up()
