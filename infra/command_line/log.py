@@ -6,12 +6,12 @@ import contextlib
 
 from infra.codec import EVENT_CLASSES
 from infra.command_line.log_history import declare_history
+from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
 from infra.command_line.processes import names
-from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
+from infra.command_line.verb import AskedWrongly, Context, print_json
 from infra.composition.log_reading import tail
 from infra.composition.running import find_system
-from infra.ports import LogUnavailable
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +30,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     if unknown := set(context.arguments.types) - EVENT_CLASSES.keys():
         raise AskedWrongly(f"there is no event type {', '.join(sorted(unknown))}")
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(print_events(context))
-    except LogUnavailable as problem:
-        raise Failure(f"the log cannot be reached: {problem}") from problem
+    with told_in_words(), contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(print_events(context))
     return 0
 
 

@@ -7,13 +7,13 @@ import uvloop
 from rich.console import Console
 from rich.tree import Tree
 
+from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
 from infra.command_line.progress import progress_bar
 from infra.command_line.tables import print_rows
-from infra.command_line.verb import Context, Failure, print_json
+from infra.command_line.verb import Context, print_json
 from infra.composition.log_history import WITHIN, Node, NoSuchEvent, Story, statistics, story
 from infra.composition.running import find_system
-from infra.ports import LogUnavailable
 
 VALUE_LETTERS_MAX = 60
 
@@ -38,12 +38,8 @@ def declare_history(kinds: Any) -> None:
 def run_show(context: Context) -> int:
     arguments = context.arguments
     settings, _ = find_system(context.settings)
-    try:
+    with told_in_words(NoSuchEvent):
         found = uvloop.run(story(settings, arguments.position, arguments.within))
-    except NoSuchEvent as problem:
-        raise Failure(str(problem)) from None
-    except LogUnavailable as problem:
-        raise Failure(f"the log cannot be reached: {problem}") from problem
     if context.json:
         print_json(found.described())
     else:
@@ -98,10 +94,8 @@ def run_stats(context: Context) -> int:
         def told(reached: int, head: int) -> None:
             progress.update(task, completed=reached, total=head, done=f"at {reached:,}")
 
-        try:
+        with told_in_words():
             found = uvloop.run(statistics(settings, told))
-        except LogUnavailable as problem:
-            raise Failure(f"the log cannot be reached: {problem}") from problem
     if context.json:
         print_json(found)
         return 0

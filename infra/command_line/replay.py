@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
 from infra.command_line.progress import progress_bar
-from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
+from infra.command_line.verb import AskedWrongly, Context, print_json
 from infra.composition.replaying import (
     NoSuchProjection,
     Replayed,
@@ -18,7 +19,6 @@ from infra.composition.replaying import (
     replay,
 )
 from infra.composition.running import find_system
-from infra.ports import LogUnavailable
 from infra.runtime.projection import Projection
 
 
@@ -48,12 +48,8 @@ def run(context: Context) -> int:
     except NoSuchProjection as problem:
         raise AskedWrongly(str(problem)) from problem
     began = time.monotonic()
-    try:
+    with told_in_words(ReplayFailed, OSError):
         done = uvloop.run(replayed(context, projection))
-    except LogUnavailable as problem:
-        raise Failure(f"the log cannot be reached: {problem}") from problem
-    except (ReplayFailed, OSError) as problem:
-        raise Failure(str(problem)) from problem
     report(context, done, time.monotonic() - began)
     return 0
 

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
-from infra.command_line.verb import Context, Failure, print_json
+from infra.command_line.verb import Context, print_json
 from infra.composition.running import find_system
 from infra.composition.tracing_path import WITHIN, NoSuchTrace, path_of
-from infra.ports import LogUnavailable
 
 STEPS = {
     "tables": "read tables written",
@@ -40,12 +40,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     arguments = context.arguments
     settings, _ = find_system(context.settings)
-    try:
+    with told_in_words(NoSuchTrace):
         found = uvloop.run(path_of(settings, arguments.id, arguments.within))
-    except NoSuchTrace as problem:
-        raise Failure(str(problem)) from None
-    except LogUnavailable as problem:
-        raise Failure(f"the log cannot be reached: {problem}") from problem
     if context.json:
         print_json(found)
     else:
