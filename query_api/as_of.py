@@ -17,6 +17,8 @@ from infra.ports import Clock
 
 NAME = "asOf"
 POSITION_DIGITS_MAX = 18
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before every log: earlier moments are this one, so that one can count back from all of them."""
 _OFFSET = re.compile(r" (\d\d:\d\d)$")
 _Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -56,7 +58,7 @@ def moment_of(text: str) -> datetime:
     """An RFC 3339 moment. A `+` that nobody escaped arrives as a space."""
     try:
         moment = msgspec.convert(_OFFSET.sub(r"+\1", text), _Moment)
-        return moment.astimezone(UTC)
+        return max(moment.astimezone(UTC), BEGINNING)
     except (msgspec.ValidationError, OverflowError, ValueError):
         raise bad_moment("`asOf` is a position or an RFC 3339 moment with its offset.") from None
 

@@ -23,7 +23,7 @@ def routes(market: Market) -> list[Route]:
             tag=TAG,
             answers={200: CheckoutPage},
             parameters=[
-                Parameter("checkout_id", str, "The checkout's id.", where="path"),
+                Parameter("checkoutId", str, "The checkout's id.", where="path"),
                 LOG_POSITION,
             ],
             refusals=(401, 404, 422, 503),
@@ -31,7 +31,7 @@ def routes(market: Market) -> list[Route]:
     )
     async def checkout(request: Request) -> Response:
         member_id = await market.member(request.scope["headers"])
-        number = id_in_path(request, "checkout_id", "checkout")
+        number = id_in_path(request, "checkoutId", "checkout")
         found = await market.reads.checkout(number)
         if found is None or found[0].member_id != id_number(member_id):
             raise not_found("checkout")
@@ -52,4 +52,4 @@ def routes(market: Market) -> list[Route]:
             )
         )
 
-    return [Route("/api/checkouts/{checkout_id}", checkout)]
+    return [Route("/api/checkouts/{checkoutId}", checkout)]

@@ -63,7 +63,7 @@ class Context:
 
 
 def post_number(request: Request) -> int:
-    return _number(request.path_params["post_id"], "post")
+    return _number(request.path_params["postId"], "post")
 
 
 def _number(text: str, what: str) -> int:

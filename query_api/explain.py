@@ -108,7 +108,7 @@ def routes(context: Context, recommendations: Recommendations | None = None) -> 
             summary="Why a post is, or is not, in the caller's feed",
             tag="Feed",
             answers={200: Explanation},
-            parameters=[Parameter("post_id", str, "The post.", where="path"), LOG_POSITION],
+            parameters=[Parameter("postId", str, "The post.", where="path"), LOG_POSITION],
             refusals=(401, 404, 422, 503),
         )
     )
@@ -124,7 +124,7 @@ def routes(context: Context, recommendations: Recommendations | None = None) -> 
         found = await explanation(context, viewer, item, hides, recommendations)
         return Response(msgspec.json.encode(found), media_type="application/json")
 
-    return [Route("/api/feed/explain/{post_id}", explain)]
+    return [Route("/api/feed/explain/{postId}", explain)]
 
 
 Hides = frozenset[tuple[int, str]]

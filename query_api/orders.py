@@ -42,13 +42,13 @@ def routes(market: Market) -> list[Route]:
             summary="An order that one has bought or sold",
             tag=TAG,
             answers={200: OrderPage},
-            parameters=[Parameter("order_id", str, "The order's id.", where="path"), LOG_POSITION],
+            parameters=[Parameter("orderId", str, "The order's id.", where="path"), LOG_POSITION],
             refusals=(401, 404, 422, 503),
         )
     )
     async def order(request: Request) -> Response:
         member = id_number(await market.member(request.scope["headers"]))
-        found = await market.reads.order(id_in_path(request, "order_id", "order"))
+        found = await market.reads.order(id_in_path(request, "orderId", "order"))
         if found is None or member not in {found[0].member_id, found[0].seller_id}:
             raise not_found("order")
         return answer(page_of(*found))
@@ -87,7 +87,7 @@ def routes(market: Market) -> list[Route]:
         )
         return answer(page)
 
-    return [Route("/api/orders", orders), Route("/api/orders/{order_id}", order)]
+    return [Route("/api/orders", orders), Route("/api/orders/{orderId}", order)]
 
 
 def page_of(row: OrderRow, history: Sequence[Moment]) -> OrderPage:

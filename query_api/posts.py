@@ -25,7 +25,7 @@ from query_api.viewers import Viewer
 from query_api.walk import Walk, collect
 
 TAG = "Posts"
-POST_ID = Parameter("post_id", str, "The post.", where="path")
+POST_ID = Parameter("postId", str, "The post.", where="path")
 
 
 async def standing_post(context: Context, viewer: Viewer, number: int) -> Item:
@@ -107,6 +107,6 @@ def routes(context: Context) -> list[Route]:
         return Response(post_page(shown[:limit], viewer, cursor), media_type="application/json")
 
     return [
-        Route("/api/posts/{post_id}", post),
-        Route("/api/posts/{post_id}/replies", replies),
+        Route("/api/posts/{postId}", post),
+        Route("/api/posts/{postId}/replies", replies),
     ]

@@ -34,14 +34,14 @@ FILTERS = (
 
 
 class ProductEndpoint:
-    """`GET /api/products/{product_id}`, an ASGI application."""
+    """`GET /api/products/{productId}`, an ASGI application."""
 
     operation = Operation(
         summary="A product",
         tag=TAG,
         answers={200: ProductPage},
         parameters=[
-            Parameter("product_id", str, "The product's id.", where="path"),
+            Parameter("productId", str, "The product's id.", where="path"),
             AS_OF,
             LOG_POSITION,
         ],
@@ -54,7 +54,7 @@ class ProductEndpoint:
         self._known = market.products.named
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        headers, name = scope[HEADERS_KEY], scope["path_params"]["product_id"]
+        headers, name = scope[HEADERS_KEY], scope["path_params"]["productId"]
         found = None
         # Who asks with neither a session, a position nor a moment is answered from what is kept.
         if not scope["query_string"] and POSITION_HEADER not in headers:
@@ -120,7 +120,7 @@ def routes(market: Market, product: ProductEndpoint) -> list[Route]:
 
     return [
         Route(PATH, products),
-        Route(f"{PATH}/{{product_id}}", product, methods=["GET"]),
+        Route(f"{PATH}/{{productId}}", product, methods=["GET"]),
     ]
 
 

@@ -29,7 +29,7 @@ from query_api.viewers import NOBODY, Viewer
 from query_api.walk import Walk, collect
 
 TAG = "Users"
-USER_ID = Parameter("user_id", str, "The account's id, or `@` and its user name.", where="path")
+USER_ID = Parameter("userId", str, "The account's id, or `@` and its user name.", where="path")
 LIST_OPERATION_REFUSALS = (401, 404, 422, 503)
 
 FetchEdges = Callable[[int, int, int, int], Awaitable[Sequence[Edge]]]
@@ -140,16 +140,16 @@ def routes(context: Context) -> list[Route]:
         return Response(msgspec.json.encode(page), media_type="application/json")
 
     return [
-        Route("/api/users/{user_id}", user),
-        Route("/api/users/{user_id}/posts", posts),
-        Route("/api/users/{user_id}/followers", followers),
-        Route("/api/users/{user_id}/following", following),
+        Route("/api/users/{userId}", user),
+        Route("/api/users/{userId}/posts", posts),
+        Route("/api/users/{userId}/followers", followers),
+        Route("/api/users/{userId}/following", following),
     ]
 
 
 async def named(context: Context, request: Request, at: int | None) -> int:
     """The number of the account that the path names. Raises a 404 problem."""
-    text = request.path_params["user_id"]
+    text = request.path_params["userId"]
     if not text.startswith("@"):
         return member_number(text)
     key = context.username_key(text[1:])

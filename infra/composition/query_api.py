@@ -234,7 +234,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         market, market_live = sold(resources, catalogue, sold_up_to, context, seen)
         product = products.ProductEndpoint(market)
         routes += market_routes(market, product)
-        hot_below["GET", products.PATH] = (product, "product_id")
+        hot_below["GET", products.PATH] = (product, "productId")
         lives.append(market_live)
     routes += search_routes(resources, context, market, registry, board)
     firehose = None

@@ -110,6 +110,10 @@ def test_the_contract_names_its_own_problem_documents(served: Served) -> None:
                 assert list(problem["content"]) == ["application/problem+json"]
 
 
+def test_paths_name_their_parts_as_members_are_named(served: Served) -> None:
+    assert [path for path in served.contract()["paths"] if "_" in path] == []
+
+
 def test_examples_are_valid(served: Served) -> None:
     contract = served.contract()
     bodies = [

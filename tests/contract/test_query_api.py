@@ -166,11 +166,11 @@ async def test_every_endpoint_is_described_and_answers_as_described(client: Clie
     contract = (await client.get("/openapi.json", "")).json()
     for path, name in (
         ("/api/feed", "/api/feed"),
-        ("/api/posts/{post}", "/api/posts/{post_id}"),
-        ("/api/posts/{post}/replies", "/api/posts/{post_id}/replies"),
-        ("/api/users/@ann", "/api/users/{user_id}"),
-        ("/api/users/{ann}/followers", "/api/users/{user_id}/followers"),
-        ("/api/feed/explain/{post}", "/api/feed/explain/{post_id}"),
+        ("/api/posts/{post}", "/api/posts/{postId}"),
+        ("/api/posts/{post}/replies", "/api/posts/{postId}/replies"),
+        ("/api/users/@ann", "/api/users/{userId}"),
+        ("/api/users/{ann}/followers", "/api/users/{userId}/followers"),
+        ("/api/feed/explain/{post}", "/api/feed/explain/{postId}"),
     ):
         answered = contract["paths"][name]["get"]["responses"]["200"]["content"]
         schema = answered["application/json"]["schema"] | {"components": contract["components"]}
