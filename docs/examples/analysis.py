@@ -122,7 +122,8 @@ def draw(cohorts: list[dict[str, Any]], file: Path) -> None:
     axes.set(xlabel="weeks after joining", ylabel="% that did anything", ylim=(0, 105))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    if cohorts:
+        axes.legend(fontsize="small")
     # Without the date, so that the same figures are the same picture.
     figure.savefig(file, dpi=110, metadata={"Software": None})
 
