@@ -172,6 +172,15 @@ class SearchStore(Protocol):
         """Write all but those refused. What cannot be taken now is tried again for a while."""
         ...
 
+    def worn(self, documents: int) -> bool:
+        """Whether it is time to write everything anew, where so many documents were in at first:
+        some servers keep what was replaced until then."""
+        ...
+
+    def renewed(self) -> None:
+        """Everything was written anew."""
+        ...
+
     async def filled(self, build: int, status: BuildStatus, done: int, total: int) -> None:
         """Store how much is filled. Raises `IndexLost`."""
         ...

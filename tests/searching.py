@@ -106,9 +106,11 @@ class Searching:
         self.handed = self.square.applied
 
     async def frames(self) -> list[Frame]:
-        lines = await self.square.log.read_lines(self.handed, 100_000)
-        partitions = range(16)
-        return frames_between(self.handed, self.square.applied, lines, partitions)
+        return await self.frames_after(self.handed)
+
+    async def frames_after(self, position: int) -> list[Frame]:
+        lines = await self.square.log.read_lines(position, 100_000)
+        return frames_between(position, self.square.applied, lines, range(16))
 
     async def settle(self, *names: str) -> None:
         """Until everything that has been folded can be found."""

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from opensearchpy import AsyncOpenSearch, NotFoundError, OpenSearchException, TransportError
 
+from infra.adapters.osmem_segments import OsmemSegments
 from infra.search import Build, BuildStatus, IndexLost, Refused, SearchUnavailable, Served, Write
 from infra.search_documents import PROGRESS, PROGRESS_TEMPLATE, SearchIndex, encode
 
@@ -47,6 +48,7 @@ class OpenSearchStore:
         self._patience_seconds = patience_seconds
         self._slices: set[str] = set()
         self._served: int | None = None
+        self._segments = OsmemSegments(client, index.properties)
 
     @property
     def index(self) -> SearchIndex:
@@ -161,6 +163,7 @@ class OpenSearchStore:
         body = b"".join(action(name, write) for name, write in zip(names, writes, strict=True))
         try:
             answer = await self._client.bulk(body=body)
+            await self._segments.wrote(answer["items"])
         except TransportError as error:
             if error.status_code == TOO_LARGE and len(writes) > 1:
                 return await self._send_halves(build, writes)
@@ -175,6 +178,12 @@ class OpenSearchStore:
             for write, item in zip(writes, answer["items"], strict=True):
                 self._judge(write, *item.values(), again=again, refused=refused)
         return again, refused
+
+    def worn(self, documents: int) -> bool:
+        return self._segments.worn(documents)
+
+    def renewed(self) -> None:
+        self._segments.renewed()
 
     async def _send_halves(
         self, build: int, writes: Sequence[Write]

@@ -90,6 +90,17 @@ class Filling:
         await self._store.filled(build, "complete", done, done)
         log.info("search.filled", index=self._store.index.name, build=build, documents=done)
 
+    async def renew(self, build: int) -> None:
+        """Write everything into a complete build again; unless somebody else fills one."""
+        async with self._alone() as alone, self._source.pinned() as pinned:
+            if not alone:
+                return
+            async with aclosing(pinned.newest_first()) as pages:
+                async for page in pages:
+                    await self._store.write(build, writes_of(page, pinned.version))
+            self._store.renewed()
+            log.info("search.renewed", index=self._store.index.name, build=build)
+
     async def _send(self, build: int, writes: Sequence[Write], done: int, total: int) -> None:
         for refused in await self._store.write(build, writes):
             log.error("search.document_refused", id=refused.id, error=refused.error)

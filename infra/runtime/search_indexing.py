@@ -45,7 +45,13 @@ EVENTS_NOTED_MAX = 20_000
 FRAMES_NOTED_MAX = 2_000
 """What is noted beyond this is forgotten, and taken from the log when its turn comes."""
 
-DOCUMENTS_AT_ONCE = 500
+DOCUMENTS_AT_ONCE = 1_000
+"""A server that takes fewer at a time merges them afterwards, which costs it as much again."""
+
+CHANGED_MAX = 50_000
+"""When so many documents wait, they are written whatever they wait for; of no more is known what
+they show."""
+
 TABLES_SECONDS = 30.0
 POLL_SECONDS = 0.02
 FAILED = (SearchUnavailable, StoreUnavailable, LogUnavailable, IndexLost)
@@ -53,21 +59,32 @@ FAILED = (SearchUnavailable, StoreUnavailable, LogUnavailable, IndexLost)
 
 @dataclass(frozen=True)
 class Pace:
-    """`round_seconds` from one round to the next at least; numbers that change often are written
-    once in `window_seconds`; every `look_seconds` the server is asked whether it has the build."""
+    """`round_seconds` from one round to the next at least, and half of the time while that is less
+    than `rest_seconds_max`; every `look_seconds` the server is asked whether it has the build.
+
+    Numbers that change often are written once in `window_seconds`. While events keep coming, they
+    are left alone `number_rests` times as long as writing them took, so that an import changes most
+    of them many times before they are written.
+    """
 
     round_seconds: float = 0.2
     window_seconds: float = 1.0
     look_seconds: float = 2.0
     pause_seconds: float = 0.5
     pause_seconds_max: float = 5.0
+    rest_seconds_max: float = 1.0
+    number_rests: float = 2.0
 
 
 @dataclass
 class _Changed:
-    """A document that is to be written: when, for which events, and the newest of them."""
+    """A document that is to be written: when, for which events, and the newest of them.
+
+    `numbers`: nothing but those has changed.
+    """
 
     due: float
+    numbers: bool
     newest: Recorded
     oldest_at: datetime
     firsts: dict[int, int] = field(default_factory=dict)
@@ -153,11 +170,14 @@ class SearchIndexing:
         self._stored: dict[int, int] = {}
         self._changed: dict[int, _Changed] = {}
         self._authors: dict[int, _Changed] = {}
+        self._shown: dict[int, Mapping[int, int]] = {}
         self._build = 0
         self._parked: set[str] = set()
         self._waiting_since: float | None = None
         self._woken = asyncio.Event()
         self._looked_at = 0.0
+        self._wrote_at = 0.0
+        self._numbers_from = 0.0
         self._filler: asyncio.Task[None] | None = None
         self.filled = 0.0
         metrics.follow(self)
@@ -225,7 +245,7 @@ class SearchIndexing:
         await self._go_on(build)
         while frames := self._taken():
             await self._note(frames)
-        await self._write_due(float("inf"))
+        await self._write_all()
         await self._store_progress()
 
     # Builds.
@@ -248,6 +268,8 @@ class SearchIndexing:
             self.filled = 0.0 if target is None else target.done / max(target.total, 1)
         else:
             self.filled = 1.0
+            if self._store.worn(target.done) and (self._filler is None or self._filler.done()):
+                self._filler = group.create_task(self._fill(renew=target.number))
         if target is None:
             self._build = 0
             return
@@ -265,6 +287,7 @@ class SearchIndexing:
         self._reached = dict(positions)
         self._changed.clear()
         self._authors.clear()
+        self._shown.clear()
         await self._set_aside.keep_only([one.number for one in await self._store.builds()])
         self._parked = set(await self._set_aside.parked(build))
         self._build = build
@@ -272,9 +295,12 @@ class SearchIndexing:
             self._targets[partition] = max(position, self._targets.get(partition, 0))
         log.info("search.follows", index=self.name, build=build, after=min(positions.values()))
 
-    async def _fill(self) -> None:
+    async def _fill(self, renew: int = 0) -> None:
         try:
-            await self._filling.fill()
+            if renew:
+                await self._filling.renew(renew)
+            else:
+                await self._filling.fill()
         except FAILED as error:
             log.warning("search.filling_stopped", index=self.name, error=str(error))
 
@@ -286,8 +312,12 @@ class SearchIndexing:
             if not self._build:
                 raise IndexLost(f"the search server has no {self.name} any more")
         began = self._clock()
-        await self._note(self._taken())
-        await self._write_due(self._clock())
+        frames = self._taken()
+        if not frames:
+            # Nothing goes on changing the numbers that wait.
+            self._numbers_from = 0.0
+        await self._note(frames)
+        await self._write_due()
         await self._store_progress()
         if not self._changed and not self._frames:
             self._waiting_since = None
@@ -295,7 +325,9 @@ class SearchIndexing:
 
     async def _rest(self, began: float) -> None:
         """Until there is something to do, but not before the round's time is over."""
-        await asyncio.sleep(max(0.0, began + self._pace.round_seconds - self._clock()))
+        took = self._clock() - began
+        least = self._pace.round_seconds - took
+        await asyncio.sleep(max(0.0, least, min(took, self._pace.rest_seconds_max)))
         if self._frames:
             return
         due = min((one.due for one in self._changed.values()), default=float("inf"))
@@ -337,19 +369,34 @@ class SearchIndexing:
         for one in touched.now:
             self._change(self._changed, one, now, recorded)
         for one in touched.later:
-            self._change(self._changed, one, now + self._pace.window_seconds, recorded)
+            due = now + self._pace.window_seconds
+            self._change(self._changed, one, due, recorded, numbers=True)
         if touched.author is not None:
             self._change(self._authors, touched.author, now, recorded)
         if touched.erased:
             self._source.forget(touched.erased)
 
-    def _change(self, kept: dict[int, _Changed], one: int, due: float, recorded: Recorded) -> None:
+    def _change(
+        self,
+        kept: dict[int, _Changed],
+        one: int,
+        due: float,
+        recorded: Recorded,
+        *,
+        numbers: bool = False,
+    ) -> None:
+        partition = partition_of(recorded.event)
+        shown = self._shown.get(one) if kept is self._changed else None
+        if shown is not None and recorded.position <= shown[partition]:
+            # It was read after this had happened.
+            return
         changed = kept.get(one)
         if changed is None:
-            changed = kept[one] = _Changed(due, recorded, recorded.recorded_at)
+            changed = kept[one] = _Changed(due, numbers, recorded, recorded.recorded_at)
         changed.due = min(changed.due, due)
+        changed.numbers &= numbers
         changed.newest = recorded
-        changed.firsts.setdefault(partition_of(recorded.event), recorded.position)
+        changed.firsts.setdefault(partition, recorded.position)
 
     async def _catch_up(self, partitions: set[int], frames: Sequence[Frame]) -> None:
         """Take from the log what no frame brought, slice by slice, and write each."""
@@ -363,25 +410,53 @@ class SearchIndexing:
             end = min(lines[-1].position, last) if lines else last
             kept = [line for line in lines if line.position <= end]
             await self._note(frames_between(after, end, kept, partitions))
-            # Numbers wait for their time here too: a long run of events changes many of them often.
-            await self._write_due(self._clock())
-            await self._store_progress()
+            # Everything waits for its time here too: a long run of events changes it often.
+            if self._clock() >= self._wrote_at + self._pace.window_seconds or self._is_full():
+                await self._write_due()
+                await self._store_progress()
             after = end
 
     # Writing.
 
-    async def _write_due(self, now: float) -> None:
+    async def _write_due(self) -> None:
         """Write the documents whose time has come."""
+        now = self._clock()
+        if self._is_full():
+            await self._write_all()
+        elif now < self._numbers_from:
+            await self._write_these(
+                {
+                    one: changed
+                    for one, changed in self._changed.items()
+                    if changed.due <= now and not changed.numbers
+                }
+            )
+        else:
+            await self._write_these(
+                {one: changed for one, changed in self._changed.items() if changed.due <= now}
+            )
+
+    async def _write_all(self) -> None:
+        await self._write_these(dict(self._changed))
+
+    async def _write_these(self, due: Mapping[int, _Changed]) -> None:
         for author, changed in list(self._authors.items()):
             # Until the tables have the erasure they do not show it.
             await self._read(())
             async for ids in self._source.of_author(author):
                 await self._write(dict.fromkeys(ids, changed))
             del self._authors[author]
-        due = {one: changed for one, changed in self._changed.items() if changed.due <= now}
+        began = self._clock()
         await self._write(due)
         for one in due:
             del self._changed[one]
+        self._wrote_at = self._clock()
+        if any(changed.numbers for changed in due.values()):
+            took = self._wrote_at - began
+            self._numbers_from = self._wrote_at + took * self._pace.number_rests
+
+    def _is_full(self) -> bool:
+        return len(self._changed) > CHANGED_MAX
 
     async def _write(self, changed: Mapping[int, _Changed]) -> None:
         """Write these documents; some are being made while others are under way to the server."""
@@ -394,23 +469,33 @@ class SearchIndexing:
                 writes = writes_of(read.documents, read.version)
                 if sending is not None:
                     await sending
-                sending = asyncio.create_task(self._send(part, writes))
+                sending = asyncio.create_task(self._send(part, writes, read.checkpoints))
             if sending is not None:
                 await sending
         finally:
             if sending is not None:
                 sending.cancel()
 
-    async def _send(self, changed: Mapping[int, _Changed], writes: Sequence[Write]) -> None:
+    async def _send(
+        self,
+        changed: Mapping[int, _Changed],
+        writes: Sequence[Write],
+        checkpoints: Mapping[int, int],
+    ) -> None:
         refused = await self._store.write(self._build, writes)
         events = {one.id: changed[known_id_number(one.id)].newest for one in writes}
         never = {one.id: (one.error, events[one.id]) for one in refused}
         if never:
             log.error("search.documents_parked", index=self.name, ids=sorted(never))
             await self._set_aside.park(self._build, never)
-        if taken := self._parked & (events.keys() - never.keys()):
-            await self._set_aside.settle(self._build, taken)
-        self._parked = (self._parked - taken) | never.keys()
+        taken = events.keys() - never.keys()
+        if settled := self._parked & taken:
+            await self._set_aside.settle(self._build, settled)
+        self._parked = (self._parked - settled) | never.keys()
+        behind = any(checkpoints[p] > reached for p, reached in self._reached.items())
+        if not behind or len(self._shown) > CHANGED_MAX:
+            self._shown.clear()
+        self._shown.update((known_id_number(key), checkpoints) for key in taken)
         self._metrics.written(self.name, changed.values(), len(never))
 
     async def _read(self, ids: Collection[int]) -> Read:

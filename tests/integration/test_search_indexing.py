@@ -33,6 +33,7 @@ from infra.search_documents import POSTS, encode
 from infra.servers.osmem import start_osmem
 from infra.servers.process import free_port
 from projections.search import SEARCH, SEARCH_MEMBERS, SEARCH_POSTS
+from tests import waiting
 from tests.searching import Searching, empty, searching
 from tests.square import Square
 
@@ -327,6 +328,72 @@ async def test_a_hot_post_is_written_once_in_a_while_and_a_deletion_at_once(
             await asyncio.sleep(0.01)
 
 
+async def test_what_a_document_shows_already_is_not_written_again(
+    postgres_url: str, osmem_server: str
+) -> None:
+    async with searching(postgres_url, osmem_server) as world:
+        square = world.square
+        store = Picky(world.client, POSTS)
+        store.written = []
+        await world.start("search_posts", store=store)
+        anna, fans = await square.member("anna"), [await square.member(f"f{n}") for n in range(9)]
+        post = await square.post(anna, "hot")
+        await world.apply()
+        await world.settle()
+        late = []
+        for fan in fans:
+            await square.like(fan, post)
+            await world.apply(hand_over=False)
+            late.append(await world.frames_after(square.applied - 1))
+        indexing = world.indexing["search_posts"]
+        await indexing.apply(late[0])
+        await until(lambda: world.is_the_fold("search_posts"))
+        # The tables had all of them when the document was read for the first.
+        before = len([ids for ids in store.written if post in ids])
+        for frames in late[1:]:
+            await indexing.apply(frames)
+        await world.settle()
+        assert len([ids for ids in store.written if post in ids]) == before
+        await square.unlike(fans[0], post)
+        await world.apply()
+        await world.settle()
+        assert (await world.found("search_posts"))[post]["likes"] == len(fans) - 1
+
+
+class Worn(Picky):
+    """Wants everything to be written anew, once."""
+
+    is_worn = False
+
+    def worn(self, documents: int) -> bool:
+        return self.is_worn and documents >= 0
+
+    def renewed(self) -> None:
+        self.is_worn = False
+
+
+async def test_a_worn_server_is_given_everything_anew_while_events_go_on(
+    postgres_url: str, osmem_server: str
+) -> None:
+    async with searching(postgres_url, osmem_server) as world:
+        store = Worn(world.client, POSTS)
+        store.written = []
+        await happen(world.square, random.Random(7), 30)
+        await world.apply()
+        await world.start("search_posts", store=store)
+        await world.settle()
+        before, there = len(store.written), set(await world.found("search_posts"))
+        store.is_worn = True
+        await happen(world.square, random.Random(8), 30)
+        await world.apply()
+        await waiting.until(lambda: not store.is_worn)
+        await world.settle()
+        await assert_is_the_fold(world)
+        assert there & set(await world.found("search_posts")) <= {
+            one for ids in store.written[before:] for one in ids
+        }
+
+
 async def test_a_server_that_lost_everything_is_filled_again(
     postgres_url: str, search_url: str
 ) -> None:
@@ -345,7 +412,7 @@ async def test_a_server_that_lost_everything_is_filled_again(
         assert (await states.of("search_posts")).complete
 
 
-async def until(holds: Any, seconds: float = 20.0) -> None:
+async def until(holds: Any, seconds: float = waiting.PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not await holds():
         assert time.monotonic() < deadline
