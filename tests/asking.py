@@ -76,7 +76,7 @@ class Asking:
     @classmethod
     @asynccontextmanager
     async def open(cls, square: Square, redis_url: str = "", **more: Any) -> AsyncIterator[Self]:
-        """Without a Redis there is only the pull path; `more` are further `Resources`."""
+        """Without a Redis there is only the pull path; `more` are other `Resources`."""
         async with AsyncExitStack() as stack:
             timelines = None
             if redis_url:
@@ -94,6 +94,7 @@ class Asking:
                 switches.append(commerce.connections)
             keyring = await PostgresKeyring.connect(square.url)
             stack.push_async_callback(keyring.close)
+            more.setdefault("clock", lambda: datetime.now(UTC))
             resources = Resources(
                 reads=reads,
                 changes=PostgresChanges(square.url),
@@ -103,7 +104,6 @@ class Asking:
                     tokens=square.tokens._secret, names=square.names, cursors=b"c" * 32
                 ),
                 revocations=ForgettingRevocations(keyring),
-                clock=lambda: datetime.now(UTC),
                 commerce=commerce,
                 switches=switches,
                 **more,

@@ -10,6 +10,7 @@ import pytest
 from infra.adapters.search_guard import Guard, Limits
 from tests.finding import Finding, finding
 from tests.integration.proxy import Proxy
+from tests.waiting import until
 
 PATIENT = Limits(
     seconds=60, running_max=4, waiting_max=8, failures_max=3, rest_seconds=1, rest_seconds_max=1
@@ -181,21 +182,17 @@ async def test_a_request_that_is_given_up_is_given_up_to_the_server(
     # As many as may be under way at a time.
     names = [f"@an{number}" for number in range(PATIENT.running_max)]
     given_up = [asyncio.create_task(world.asking.raw("/api/typeahead", q=name)) for name in names]
-    await arrival(line, line.arrived + len(given_up))
+    wanted = line.arrived + len(given_up)
+    await until(lambda: line.arrived >= wanted)
     for one in given_up:
         one.cancel()
     await asyncio.gather(*given_up, return_exceptions=True)
     before = line.arrived
     asking = asyncio.create_task(world.asking.raw("/api/typeahead", q="@an"))
-    await arrival(line, before + 1)
+    await until(lambda: line.arrived > before)
     line.held.set()
     answer = await asking
     assert [one["username"] for one in answer.json()["accounts"]] == ["ann"]
-
-
-async def arrival(line: Proxy, count: int) -> None:
-    while line.arrived < count:  # noqa: ASYNC110 -- the proxy counts, and tells nobody.
-        await asyncio.sleep(0.01)
 
 
 async def test_what_is_in_demand_is_asked_of_the_server_once(

@@ -2,8 +2,8 @@
 
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,9 @@ import pytest
 from infra.adapters.postgres_discovery import PostgresDiscovery
 from infra.composition.settings import Settings
 from infra.composition.verifying import verify
+from infra.discovery import Trend
 from infra.ports import OPEN
+from infra.reads import ReadsUnavailable
 from projections import tags
 from tests.asking import Asking
 from tests.square import Square
@@ -216,11 +218,8 @@ async def test_what_cannot_be_answered_is_refused(square: Square, query: str) ->
 
 TOPICS = 20
 POSTS = 800_000
-# Topics of very unequal renown; of a part of the uses, the topics are others every four hours.
-TAG = f"""
-    CASE WHEN random() < %(quick)s THEN 'h' || (n * 6 / {POSTS}) || '_' ELSE 'd' END
-    || (power(random(), 3) * 5000000)::int
-"""
+# Of very unequal renown.
+TAG = "'t' || (power(random(), 3) * 5000000)::int"
 BUSY_DAY = f"""
     INSERT INTO tags_b1.tagged_posts (post_id, author_id, created_at, tags, position, until)
     SELECT n, (random() * random() * 200000)::bigint,
@@ -235,16 +234,13 @@ USES = """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("quick", "recall_min"), [(0.0, 0.95), (0.5, 0.7)])
-async def test_of_a_million_tags_the_board_has_those_that_trend(
-    square: Square, quick: float, recall_min: float
-) -> None:
+async def test_of_a_million_tags_the_board_has_those_that_trend(square: Square) -> None:
     """A board looks at the newest posts of so busy a day; see ADR 0111 for what that leaves out."""
     noon = square.now
     latest: dict[str, dict[int, float]] = defaultdict(dict)
     with psycopg.connect(square.url, autocommit=True) as connection:
         connection.execute("SELECT setseed(0.5)")
-        connection.execute(BUSY_DAY, {"noon": noon, "quick": quick})
+        connection.execute(BUSY_DAY, {"noon": noon})
         connection.execute("VACUUM ANALYZE tags_b1.tagged_posts")
         for author, at, used in connection.execute(USES):
             for tag in used:
@@ -257,8 +253,12 @@ async def test_of_a_million_tags_the_board_has_those_that_trend(
     }
     exact = sorted(weights, key=weights.__getitem__, reverse=True)[:TOPICS]
     discovery = PostgresDiscovery(square.url)
-    board = await discovery.tags(noon + DAY, TOPICS)
+    board: Sequence[Trend] = ()
+    while not board:
+        # A server that has much else to do may need longer than a page waits for it.
+        with suppress(ReadsUnavailable):
+            board = await discovery.tags(noon + DAY, TOPICS)
     await discovery.close()
     recall = len({trend.name for trend in board} & set(exact)) / TOPICS
     print(f"{len(latest):,} tags, recall {recall:.2f}")
-    assert recall >= recall_min
+    assert recall >= 0.95
