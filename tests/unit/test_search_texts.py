@@ -1,8 +1,10 @@
 """How texts become the tokens that search compares."""
 
 import pytest
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from infra.adapters.text_analysis import (
+    LANGUAGES,
     TOKEN_LENGTH_MAX,
     analysed,
     language_of,
@@ -77,3 +79,10 @@ def test_any_text_can_be_cut(text: str) -> None:
     language, plain, stemmed = analysed(text)
     assert isinstance(language, str)
     assert len(plain) == len(stemmed)
+
+
+def test_leaving_other_languages_out_of_the_model_changes_no_answer() -> None:
+    whole = LanguageIdentifier.from_model_file(MODEL_FILE)
+    whole.set_languages(LANGUAGES)
+    for text in ("Running shoes", "Die Häuser sind alt", "J'ai mangé", "zapatos nuevos", "東京"):
+        assert language_of(text) == whole.classify(text.encode())[0]
