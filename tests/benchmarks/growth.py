@@ -34,7 +34,7 @@ def growth(curve: Curve) -> Result:
     """The largest size beside the smallest: `ratio` says how many times as much it may not cost."""
     smallest, largest = curve.costs[0], curve.costs[-1]
     return Result(
-        name=f"growth: {curve.name}",
+        name=f"growth: {curve.name} by {curve.of}",
         value=largest,
         unit=curve.unit,
         probe=smallest,
