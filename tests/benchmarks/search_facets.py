@@ -29,13 +29,8 @@ Question = dict[str, Any]
 
 def run(rounds: int, count: int = COUNT) -> Result:
     with search_world.stores() as settings:
-        return measured(uvloop.run(written(settings, count)), rounds)
-
-
-async def written(settings: search_world.Settings, count: int) -> SearchWorld:
-    async with search_world.opened(settings) as (world, square):
-        await search_world.products_written(world, square, count)
-    return world
+        world = uvloop.run(search_world.made(settings, (search_world.products_written, count)))
+        return measured(world, rounds)
 
 
 def measured(world: SearchWorld, rounds: int) -> Result:

@@ -18,13 +18,8 @@ QUESTIONS = 300
 
 def run(rounds: int, count: int = COUNT) -> list[Result]:
     with search_world.stores() as settings:
-        return measured(uvloop.run(written(settings, count)), rounds)
-
-
-async def written(settings: search_world.Settings, count: int) -> SearchWorld:
-    async with search_world.opened(settings) as (world, square):
-        await search_world.posts_written(world, square, count)
-    return world
+        world = uvloop.run(search_world.made(settings, (search_world.posts_written, count)))
+        return measured(world, rounds)
 
 
 def measured(world: SearchWorld, rounds: int) -> list[Result]:

@@ -4,6 +4,7 @@ Rows and documents are written directly, as the projections and the index would 
 that a million of them are there in minutes. What is asked then goes through a real query service.
 """
 
+import asyncio
 import contextlib
 import http.client
 import itertools
@@ -12,7 +13,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -78,6 +79,7 @@ SYLLABLES = [
 ]
 
 Row = tuple[Any, ...]
+Fill = Callable[["SearchWorld", Square, int], Awaitable[None]]
 
 
 @dataclass
@@ -157,6 +159,14 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[SearchWorld, Square]
         await square.close()
 
 
+async def made(settings: Settings, *parts: tuple[Fill, int]) -> SearchWorld:
+    """A world with so many of each of these."""
+    async with opened(settings) as (world, square):
+        for write, count in parts:
+            await write(world, square, count)
+    return world
+
+
 # Writing.
 
 
@@ -179,12 +189,14 @@ async def filled(
         await set_search_path(connection)
         build = await store.begin(dict.fromkeys(index.partitions, 0), 0)
         for chunk in chunked(documents, ROWS_AT_ONCE):
-            assert not await store.write(build, [written(one) for one in chunk])
+            writing = asyncio.create_task(store.write(build, [written(one) for one in chunk]))
+            # The tables are written while the search server indexes.
             for rows in tables:
                 copying = f"COPY {rows.table} ({rows.columns}) FROM STDIN"
                 async with connection.cursor() as cursor, cursor.copy(copying) as copy:
                     for one in chunk:
                         await copy.write_row(rows.row_of(one))
+            assert not await writing
         for rows in tables:
             await connection.execute(f"ANALYZE {rows.table}")
         await store.filled(build, "complete", 0, 0)

@@ -1,5 +1,7 @@
 """How long it takes to complete what is typed, letter by letter, at a million members."""
 
+from functools import partial
+
 import uvloop
 
 from tests.benchmarks import search_world
@@ -14,14 +16,8 @@ NAMES = 150
 
 def run(rounds: int, count: int = COUNT) -> Result:
     with search_world.stores() as settings:
-        return measured(uvloop.run(written(settings, count)), rounds)
-
-
-async def written(settings: search_world.Settings, count: int) -> SearchWorld:
-    async with search_world.opened(settings) as (world, square):
-        await search_world.members_written(world, square, count)
-        await search_world.products_written(world, square, count // 20)
-    return world
+        parts = (search_world.members_written, count), (search_world.products_written, count // 20)
+        return measured(uvloop.run(search_world.made(settings, *parts)), rounds)
 
 
 def measured(world: SearchWorld, rounds: int) -> Result:
@@ -35,7 +31,7 @@ def measured(world: SearchWorld, rounds: int) -> Result:
             service.get("/api/typeahead", q=beginning)
         values = [
             percentile(
-                [milliseconds(lambda q=one: service.get("/api/typeahead", q=q)) for one in typed],
+                [milliseconds(partial(service.get, "/api/typeahead", q=one)) for one in typed],
                 0.99,
             )
             for _ in range(rounds)
