@@ -3,38 +3,28 @@ pulled from the same tables as of now, with Redis dead. 500 followees, 1,000,000
 
 import itertools
 import random
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import LiteralString
 
 import psycopg
 import uvloop
 
 from infra.composition.settings import Settings
-from infra.servers.postgres import start_postgres
 from infra.servers.process import free_port
 from tests.benchmarks.feed_degraded import POSTS, filled
 from tests.benchmarks.feed_world import request, serve_feeds, served
-from tests.benchmarks.harness import Result, interleaved
+from tests.benchmarks.harness import Result, interleaved_latencies
+from tests.benchmarks.own_postgres import own_postgres
 from tests.benchmarks.page_times import for_seconds, p99, page_seconds
 
 NAME = "asof_feed"
-TARGET = 0.5
-"""At most twice as long as the live page."""
-
+TIMES_MAX = 2.0
 ROUND_SECONDS = 5.0
 
 
 def run(rounds: int) -> Result:
-    with tempfile.TemporaryDirectory(prefix="plaza-bench-") as folder:
-        Path(folder).chmod(0o755)
-        postgres, postgres_url = start_postgres(Path(folder) / "postgres")
-        try:
-            return measured(postgres_url, rounds)
-        finally:
-            postgres.stop()
+    with own_postgres() as postgres_url:
+        return measured(postgres_url, rounds)
 
 
 def measured(postgres_url: str, rounds: int) -> Result:
@@ -58,16 +48,9 @@ def measured(postgres_url: str, rounds: int) -> Result:
 
         live()
         then()
-        # Harness ratios are better when higher: how often a page of then fits into one of now.
-        result = interleaved(
-            NAME,
-            unit="ms p99",
-            target=TARGET,
-            rounds=rounds,
-            measure=lambda: 1 / then(),
-            probe=lambda: 1 / live(),
+        return interleaved_latencies(
+            NAME, times_max=TIMES_MAX, rounds=rounds, measure=then, probe=live
         )
-    return replace(result, value=1000 / result.value, probe=1000 / result.probe)
 
 
 def number(connection: psycopg.Connection, query: LiteralString) -> int:

@@ -5,12 +5,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import uvloop
 
-from infra.servers.postgres import start_postgres
 from tests.benchmarks.harness import Result, interleaved
+from tests.benchmarks.own_postgres import own_postgres
 from tests.benchmarks.rebuild import fill, read_and_decode
 
 NAME = "export"
@@ -20,21 +19,16 @@ MEMORY_MB_MAX = 300
 
 
 def run(rounds: int) -> Result:
-    with tempfile.TemporaryDirectory(prefix="plaza-bench-") as folder:
-        Path(folder).chmod(0o755)
-        server, url = start_postgres(Path(folder))
-        try:
-            uvloop.run(fill(url, EVENTS))
-            return interleaved(
-                NAME,
-                unit="events/s",
-                target=TARGET,
-                rounds=rounds,
-                measure=lambda: exported(url),
-                probe=lambda: uvloop.run(read_and_decode(url, EVENTS)),
-            )
-        finally:
-            server.stop()
+    with own_postgres() as url:
+        uvloop.run(fill(url, EVENTS))
+        return interleaved(
+            NAME,
+            unit="events/s",
+            target=TARGET,
+            rounds=rounds,
+            measure=lambda: exported(url),
+            probe=lambda: uvloop.run(read_and_decode(url, EVENTS)),
+        )
 
 
 def exported(url: str) -> float:

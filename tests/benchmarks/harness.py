@@ -6,7 +6,7 @@ plainest program that does the same kind of work, in the same rounds, and is jud
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 
@@ -70,3 +70,24 @@ def interleaved(
         target=target,
         spread=(min(ratios), max(ratios)),
     )
+
+
+def interleaved_latencies(
+    name: str,
+    *,
+    times_max: float,
+    rounds: int,
+    measure: Callable[[], float],
+    probe: Callable[[], float],
+) -> Result:
+    """The same for 99th percentiles in seconds, of which the measured one may be so many times as
+    long. The ratio is how often it fits into the other one, since ratios are better when higher."""
+    found = interleaved(
+        name,
+        unit="ms p99",
+        target=1 / times_max,
+        rounds=rounds,
+        measure=lambda: 1 / measure(),
+        probe=lambda: 1 / probe(),
+    )
+    return replace(found, value=1000 / found.value, probe=1000 / found.probe)

@@ -41,7 +41,7 @@ class FollowerCounts(PostgresTrackingRecorder):
             SQL(
                 "CREATE TABLE IF NOT EXISTS follower_counts"
                 " (member text PRIMARY KEY, followers bigint)"
-            )
+            ).format()
         )
 
     def count(self, member: str, tracking: Tracking) -> None:

@@ -1,12 +1,10 @@
 """How many events a second rebuild posts and counters, against reading and decoding alone."""
 
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psycopg
 import uvloop
@@ -24,9 +22,9 @@ from infra.adapters.postgres_builds import PostgresBuilds
 from infra.codec import decode_lines, encode_state
 from infra.ports import Recorded
 from infra.runtime.rebuild import load
-from infra.servers.postgres import start_postgres
 from projections import engagement, graph, posts
 from tests.benchmarks.harness import Result, interleaved
+from tests.benchmarks.own_postgres import own_postgres
 
 NAME = "rebuild"
 TARGET = 0.15
@@ -38,13 +36,8 @@ TEXT = Personal(sealed=bytes(range(160)))
 
 
 def run(rounds: int) -> Result:
-    with tempfile.TemporaryDirectory(prefix="plaza-bench-") as folder:
-        Path(folder).chmod(0o755)
-        server, url = start_postgres(Path(folder))
-        try:
-            return measured(url, rounds)
-        finally:
-            server.stop()
+    with own_postgres() as url:
+        return measured(url, rounds)
 
 
 def measured(url: str, rounds: int) -> Result:

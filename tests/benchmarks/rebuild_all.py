@@ -8,9 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import uvloop
 
@@ -18,10 +16,10 @@ from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_builds import PostgresBuilds
 from infra.runtime.rebuild import load
-from infra.servers.postgres import start_postgres
 from projections import COMMERCE, SOCIAL
 from tests.benchmarks.harness import Result, interleaved
 from tests.benchmarks.library_projection import fill_library, library_rate
+from tests.benchmarks.own_postgres import own_postgres
 from tests.benchmarks.rebuild import fill, read_and_decode
 
 NAME = "rebuild_all"
@@ -36,22 +34,17 @@ SHARES = (
 
 
 def run(rounds: int) -> Result:
-    with tempfile.TemporaryDirectory(prefix="plaza-bench-") as folder:
-        Path(folder).chmod(0o755)
-        server, url = start_postgres(Path(folder))
-        try:
-            uvloop.run(fill(url, EVENTS))
-            fill_library(url)
-            return interleaved(
-                NAME,
-                unit="events/s",
-                target=TARGET,
-                rounds=rounds,
-                measure=lambda: rebuilt(url),
-                probe=lambda: asked_for(url),
-            )
-        finally:
-            server.stop()
+    with own_postgres() as url:
+        uvloop.run(fill(url, EVENTS))
+        fill_library(url)
+        return interleaved(
+            NAME,
+            unit="events/s",
+            target=TARGET,
+            rounds=rounds,
+            measure=lambda: rebuilt(url),
+            probe=lambda: asked_for(url),
+        )
 
 
 def asked_for(url: str) -> float:

@@ -1,8 +1,6 @@
 """How many documents a second are verified against the log, against reading them alone."""
 
-import tempfile
 import time
-from pathlib import Path
 
 import psycopg
 import uvloop
@@ -15,8 +13,8 @@ from infra.composition.settings import Settings
 from infra.composition.verifying import verify_together
 from infra.keepers import Verified
 from infra.runtime.rebuild import Rebuilder
-from infra.servers.postgres import start_postgres
 from tests.benchmarks.harness import Result, interleaved
+from tests.benchmarks.own_postgres import own_postgres
 from tests.benchmarks.rebuild import PROJECTIONS, fill
 
 NAME = "verify"
@@ -26,21 +24,16 @@ ROWS_AT_ONCE = 10_000
 
 
 def run(rounds: int) -> Result:
-    with tempfile.TemporaryDirectory(prefix="plaza-bench-") as folder:
-        Path(folder).chmod(0o755)
-        server, url = start_postgres(Path(folder))
-        try:
-            uvloop.run(prepare(url))
-            return interleaved(
-                NAME,
-                unit="documents/s",
-                target=TARGET,
-                rounds=rounds,
-                measure=lambda: uvloop.run(verified(url)),
-                probe=lambda: uvloop.run(read(url)),
-            )
-        finally:
-            server.stop()
+    with own_postgres() as url:
+        uvloop.run(prepare(url))
+        return interleaved(
+            NAME,
+            unit="documents/s",
+            target=TARGET,
+            rounds=rounds,
+            measure=lambda: uvloop.run(verified(url)),
+            probe=lambda: uvloop.run(read(url)),
+        )
 
 
 async def prepare(url: str) -> None:
