@@ -25,6 +25,7 @@ from infra.adapters.connections import PARAMETERS
 PIECE_BYTES = 4 * 1024 * 1024
 EXAMPLES_MAX = 20
 KEYS_AT_ONCE = 500
+MESSAGES_MAX = 500
 WAIT_SECONDS = 30.0
 LENGTH_MIN = 5
 """What is shorter is found everywhere."""
@@ -215,7 +216,8 @@ def look_into_partition(
     consumer.assign([TopicPartition(partition.topic, partition.partition, low)])
     reached = low
     while reached < high:
-        messages = consumer.consume(500, timeout=WAIT_SECONDS)
+        # It answers once it has as many as were asked for: asked for more it waits in vain.
+        messages = consumer.consume(min(MESSAGES_MAX, high - reached), timeout=WAIT_SECONDS)
         if not messages:
             searched.problem = f"{partition.topic} did not give its messages in time"
             return

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,18 +12,23 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from confluent_kafka import Producer
+from msgspec import structs
 from opensearchpy import OpenSearch
 
 from domain.social.member.events import UsernameClaimed
+from infra.adapters import text_searches
 from infra.adapters.export_folder import Asked
+from infra.adapters.kafka_log import SOCIAL_TOPIC, KafkaFrames, create_topics
 from infra.adapters.text_searches import Sought, in_pieces
-from infra.codec import username_key
+from infra.codec import FrameLines, username_key
 from infra.command_line.main import run
 from infra.composition.backing_up import back_up
 from infra.composition.erasure_proof import NoSuchMember, Wanted, prove, texts_of
 from infra.composition.export_folders import remember
 from infra.composition.exporting import export_events
 from infra.composition.settings import Settings
+from infra.servers.kafka import start_kafka
 from infra.servers.osmem import osmem_program
 from infra.servers.process import free_port, start
 from tests.square import Square
@@ -191,6 +197,40 @@ async def test_a_copied_key_exports_and_backups_are_found(world: World, tmp_path
     (tmp_path / "notes" / "zoe.txt").write_text(SECRET)
     found = await world.found(tmp_path / "notes")
     assert found.keys() == {f"folder {out}", f"folder {tmp_path / 'notes'}"}
+
+
+@pytest.mark.full
+async def test_what_a_topic_still_has_is_found(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, bootstrap = start_kafka(tmp_path / "kafka", os.environ)
+    try:
+        create_topics(bootstrap)
+        frames = KafkaFrames(bootstrap)
+        lines = list(await world.square.log.read_lines(0, 1_000))
+        frames.send(FrameLines(0, 0, lines[0].position, lines[-1].position, lines))
+        await frames.flush()
+        await world.square.erase(world.zoe)
+        await world.square.apply()
+        world.settings = structs.replace(world.settings, kafka_bootstrap=bootstrap)
+        signed = await prove(world.settings, world.zoe, Wanted([SECRET]))
+        (topics,) = [one for one in signed.report.searched if one.store == "kafka"]
+        assert (topics.objects, topics.found, topics.problem) == (1, 0, "")
+        assert signed.report.proven
+
+        producer = Producer({"bootstrap.servers": bootstrap})
+        for number in range(3):
+            producer.produce(SOCIAL_TOPIC, f"{number} {SECRET}".encode(), key=b"a key")
+        assert producer.flush(60) == 0
+        assert (await world.found()).keys() == {"kafka"}
+        monkeypatch.setattr(text_searches, "WAIT_SECONDS", 2.0)
+        broker.stop()
+        signed = await prove(world.settings, world.zoe, Wanted([SECRET]))
+        (topics,) = [one for one in signed.report.searched if one.store == "kafka"]
+        assert topics.problem
+        assert not signed.report.proven
+    finally:
+        broker.stop()
 
 
 def test_texts_are_found_however_they_are_cut() -> None:
