@@ -53,7 +53,7 @@ from tests.benchmarks.harness import Result, interleaved
 
 NAME = "indexing"
 TARGET = 0.6
-DOCUMENTS = 5_000
+DOCUMENTS = 10_000
 AUTHORS = 200
 AT_ONCE = 1_000
 WORDS = 18
