@@ -4,6 +4,7 @@ FACTS: a `BaseHTTPMiddleware` costs 170 microseconds a request, a plain ASGI lay
 routing costs 28, so the busiest endpoints are answered here, before it.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -17,7 +18,7 @@ from infra.http.bodies import ClientGone
 from infra.http.correlation import SCOPE_KEY, request_id_of
 from infra.http.exchange import WHOLE, Exchange, Whole
 from infra.http.metrics import RequestMetrics
-from infra.http.problems import MEDIA_TYPE, Problem, problem_of
+from infra.http.problems import MEDIA_TYPE, Problem, problem_of, unavailable
 from infra.http.whole_pages import WholePages
 
 HEADERS_KEY = "plaza.headers"
@@ -217,6 +218,12 @@ class Entrance:
                 await self._pages.answer(chosen, scope, receive, sender)
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            # The service is being stopped and waits no longer. What was asked for may yet be done.
+            if answer.started:
+                raise
+            problem = unavailable("The service is being stopped.")
+            await send_problem(problem, sender)
         except Exception as error:
             # Whatever it was: the caller is answered, and we have the trace.
             problem = self._problem(scope, error)

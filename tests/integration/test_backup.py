@@ -69,11 +69,11 @@ class World:
     stall: Stall
 
     @classmethod
-    async def open(cls, url: str, acts: int) -> Self:
+    async def open(cls, url: str, acts: int, seed: int = 7) -> Self:
         square = await Square.open(url, commerce=True)
-        chance = Chance(square, random.Random(7))
+        chance = Chance(square, random.Random(seed))
         await chance.gather()
-        stall = Stall(square, chance, random.Random(8))
+        stall = Stall(square, chance, random.Random(seed + 1))
         await stall.open()
         world = cls(square, chance, stall)
         await world.live(acts)
@@ -236,7 +236,7 @@ async def test_what_makes_no_sense_is_refused(
     postgres_url: str, empty_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for seed, url in enumerate((postgres_url, empty_url)):
-        await (await World.open(url, seed)).square.close()
+        await (await World.open(url, 10 + seed, seed)).square.close()
     here, there = {"PLAZA_POSTGRES_URL": postgres_url}, {"PLAZA_POSTGRES_URL": empty_url}
     words = ["backup", str(tmp_path / "one"), "--json"]
     assert await asyncio.to_thread(run, words, here) == 0

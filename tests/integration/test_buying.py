@@ -596,11 +596,11 @@ async def test_pages_are_answered_as_documented(contract: Any, reader: dict[str,
     operations = [found.ok() for found in contract.get_all_operations()]
     assert {f"{one.method.upper()} {one.path}" for one in operations} == {
         "GET /api/products",
-        "GET /api/products/{product_id}",
+        "GET /api/products/{productId}",
         "GET /api/cart",
-        "GET /api/checkouts/{checkout_id}",
+        "GET /api/checkouts/{checkoutId}",
         "GET /api/orders",
-        "GET /api/orders/{order_id}",
+        "GET /api/orders/{orderId}",
     }
     for operation in operations:
         ask_whatever_is_allowed(operation, reader)

@@ -7,14 +7,22 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from msgspec import Struct
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from infra.composition.revocations import follow_revocations
 from infra.http import server
 from infra.http.authentication import Authenticator, Revocations, Session, Tokens
 from infra.http.consistency import Applied, required_position
 from infra.http.cursors import Cursors
+from infra.http.entrance import Entrance, Origins
 from infra.http.lists import LIMIT_DEFAULT, limit_of
+from infra.http.metrics import RequestMetrics
 from infra.http.problems import Problem, undecodable
 from infra.http.rate_limits import Failures, Limit, RateLimits
 from infra.ports import Applied as Told
@@ -200,9 +208,9 @@ async def hello(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[int]:
+async def serving(app: ASGIApp = hello) -> AsyncIterator[int]:
     ready = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(server.serve(hello, "127.0.0.1", 0, ready.set_result))
+    task = asyncio.create_task(server.serve(app, "127.0.0.1", 0, ready.set_result))
     yield await ready
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -236,6 +244,31 @@ async def test_a_connection_serves_one_request_after_another() -> None:
             answer = await asyncio.wait_for(reader.readuntil(b"hello"), 60)
             assert answer.startswith(b"HTTP/1.1 200 ")
         writer.close()
+
+
+async def test_who_is_being_answered_when_a_service_stops_is_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "DRAIN_SECONDS", 0)
+    asked = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        asked.set()
+        await asyncio.Event().wait()
+        return Response()
+
+    metrics = RequestMetrics(CollectorRegistry())
+    log = structlog.get_logger()
+    entrance = Entrance([Route("/", slow)], metrics=metrics, log=log, origins=Origins())
+    async with serving(entrance) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await asked.wait()
+    answer = await asyncio.wait_for(reader.read(), 60)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: " in answer.lower()
+    assert b"/problems/unavailable" in answer
+    writer.close()
 
 
 class FakeReads:
