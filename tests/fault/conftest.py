@@ -39,6 +39,9 @@ def pytest_terminal_summary(
     for fault in faults:
         row = "".join(f"  {cells.get((step, fault), ABSENT):>12}" for step in steps)
         terminalreporter.write_line(f"{fault:<{width}}{row}")
-    totals = config.stash.get(LEDGER, {})
+    totals = config.stash.get(LEDGER, None)
+    if totals is None:
+        terminalreporter.write_line("what the provider's books come to is told without -n")
+        return
     told = ", ".join(f"{name} {value / 100:,.2f}" for name, value in totals.items())
     terminalreporter.write_line(f"the provider's books after all that, in EUR: {told}")
