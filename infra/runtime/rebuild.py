@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import itertools
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -317,16 +318,14 @@ async def complete(
     progress: Progress,
 ) -> None:
     """Make all of these builds fit to be read, at the same time."""
+    finished = itertools.count(1)
+
+    async def build(projection: Projection) -> None:
+        await builds.complete([projection], made)
+        progress("indexing", next(finished), len(projections))
+
     progress("indexing", 0, len(projections))
-    tasks = [asyncio.create_task(builds.complete([one], made)) for one in projections]
-    try:
-        for count, completed in enumerate(asyncio.as_completed(tasks), 1):
-            await completed
-            progress("indexing", count, len(projections))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await all_of(build(one) for one in projections)
 
 
 class Finishing:

@@ -423,18 +423,15 @@ class SearchIndexing:
         now = self._clock()
         if self._is_full():
             await self._write_all()
-        elif now < self._numbers_from:
-            await self._write_these(
-                {
-                    one: changed
-                    for one, changed in self._changed.items()
-                    if changed.due <= now and not changed.numbers
-                }
-            )
-        else:
-            await self._write_these(
-                {one: changed for one, changed in self._changed.items() if changed.due <= now}
-            )
+            return
+        numbers_too = now >= self._numbers_from
+        await self._write_these(
+            {
+                one: changed
+                for one, changed in self._changed.items()
+                if changed.due <= now and (numbers_too or not changed.numbers)
+            }
+        )
 
     async def _write_all(self) -> None:
         await self._write_these(dict(self._changed))
