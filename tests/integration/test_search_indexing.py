@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opensearchpy import AsyncOpenSearch
 
 from domain.commerce.product.events import (
     PriceChanged,
@@ -29,7 +30,7 @@ from infra.composition.settings import Settings
 from infra.keepers import Wishes
 from infra.runtime.search_indexing import Pace
 from infra.search import Refused, SearchUnavailable, Write
-from infra.search_documents import POSTS, encode
+from infra.search_documents import POSTS, SearchIndex, encode
 from infra.servers.osmem import start_osmem
 from infra.servers.process import free_port
 from projections.search import SEARCH, SEARCH_MEMBERS, SEARCH_POSTS
@@ -243,8 +244,10 @@ async def served(store: OpenSearchStore, build: int) -> dict[str, Any]:
 class Picky(OpenSearchStore):
     """Takes everything, but refuses some ids for as long as they are in `refused`."""
 
-    refused: frozenset[str] = frozenset()
-    written: list[list[str]]
+    def __init__(self, client: AsyncOpenSearch, index: SearchIndex) -> None:
+        super().__init__(client, index)
+        self.refused: frozenset[str] = frozenset()
+        self.written: list[list[str]] = []
 
     async def write(self, build: int, writes: Sequence[Write]) -> Sequence[Refused]:
         self.written.append([one.id for one in writes])
@@ -261,7 +264,6 @@ async def test_a_refused_document_is_set_aside_until_it_is_taken(
     async with searching(postgres_url, osmem_server) as world:
         square = world.square
         store = Picky(world.client, POSTS)
-        store.written = []
         await world.start("search_posts", store=store)
         anna = await square.member("anna")
         await world.apply()
@@ -304,7 +306,6 @@ async def test_a_hot_post_is_written_once_in_a_while_and_a_deletion_at_once(
     async with searching(postgres_url, osmem_server, pace=pace) as world:
         square = world.square
         store = Picky(world.client, POSTS)
-        store.written = []
         await world.start("search_posts", store=store)
         anna, fans = await square.member("anna"), [await square.member(f"f{n}") for n in range(30)]
         post = await square.post(anna, "hot")
@@ -334,7 +335,6 @@ async def test_what_a_document_shows_already_is_not_written_again(
     async with searching(postgres_url, osmem_server) as world:
         square = world.square
         store = Picky(world.client, POSTS)
-        store.written = []
         await world.start("search_posts", store=store)
         anna, fans = await square.member("anna"), [await square.member(f"f{n}") for n in range(9)]
         post = await square.post(anna, "hot")
@@ -377,7 +377,6 @@ async def test_a_worn_server_is_given_everything_anew_while_events_go_on(
 ) -> None:
     async with searching(postgres_url, osmem_server) as world:
         store = Worn(world.client, POSTS)
-        store.written = []
         await happen(world.square, random.Random(7), 30)
         await world.apply()
         await world.start("search_posts", store=store)
