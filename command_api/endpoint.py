@@ -34,7 +34,7 @@ from infra.http.idempotency import ANYBODY, InFlight
 from infra.http.openapi import Operation, Parameter
 from infra.http.problems import MEDIA_TYPE, not_found, problem_of, unauthenticated, undecodable
 from infra.http.rate_limits import RateLimits
-from infra.ports import EventLog, KeyTaken, Recorded, StoredAnswer, StreamMoved
+from infra.ports.log import EventLog, KeyTaken, Recorded, StoredAnswer, StreamMoved
 from infra.runtime.execute import Context, Executor, Prepare
 
 ID_ATTEMPTS_MAX = 3

@@ -15,9 +15,9 @@ from domain.commerce.shop.rejections import NotASeller
 from domain.commerce.stock.decider import stock_stream
 from domain.shared.identifiers import id_number, make_id
 from domain.shared.money import VALUE_MAX, Money
-from infra.payments import Notifications, PaymentSecrets
-from infra.ports import Clock
-from infra.reads import ReadsUnavailable
+from infra.ports.log import Clock
+from infra.ports.payments import Notifications, PaymentSecrets
+from infra.ports.reads import ReadsUnavailable
 from infra.runtime.execute import Look
 
 log = structlog.get_logger(__name__)

@@ -3,7 +3,7 @@
 from random import Random
 
 from domain.shared.identifiers import RANDOM_BITS, make_id
-from infra.ports import Clock
+from infra.ports.log import Clock
 
 # Asking the kernel for chance costs more than all the rest of making an id.
 _chance = Random().getrandbits

@@ -17,7 +17,7 @@ from domain.social.post.events import PostPublished
 from domain.social.post.values import MEDIA_MAX, PRODUCTS_MAX
 from infra.http.openapi import Operation
 from infra.http.problems import FieldError, Problem, not_found
-from infra.ports import Clock, Recorded
+from infra.ports.log import Clock, Recorded
 from infra.runtime.execute import Look
 from infra.runtime.seen_post import seen_post
 

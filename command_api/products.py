@@ -30,7 +30,7 @@ from domain.commerce.stock.decider import (
 from domain.commerce.stock.events import ReservationExpired, StockReceived
 from domain.shared.message import Command
 from infra.http.openapi import Operation
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 from infra.runtime.execute import Look
 
 TAG = "Products"

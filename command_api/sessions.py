@@ -13,11 +13,11 @@ from command_api.texts import AnyPassword, AnyUsername
 from command_api.users import Accounts
 from domain.social.member.decider import username_stream
 from domain.social.session.commands import EndSession, StartSession
-from infra.codec import username_key
+from infra.formats.codec import username_key
 from infra.http.authentication import Session
 from infra.http.openapi import Operation
 from infra.http.problems import unauthenticated
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 
 TAG = "Sessions"
 

@@ -12,7 +12,7 @@ from command_api.texts import WITHOUT_NUL
 from domain.commerce.shop.commands import OpenShop
 from domain.commerce.shop.decider import NAME_LENGTH_MAX
 from infra.http.openapi import Operation
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 
 TAG = "Shops"
 

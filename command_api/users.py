@@ -24,11 +24,12 @@ from domain.social.member.commands import ChangeProfile, RegisterMember, erasure
 from domain.social.member.decider import Member, member_stream, username_stream
 from domain.social.member.events import MemberRegistered
 from domain.social.member.rejections import MemberUnknown, UsernameTaken
-from infra.codec import username_key
+from infra.formats.codec import username_key
 from infra.http.openapi import Operation
 from infra.http.problems import Problem
 from infra.http.rate_limits import Failures
-from infra.ports import Clock, Credentials, Keyring, LogUnavailable, Passwords, Recorded
+from infra.ports.log import Clock, LogUnavailable, Recorded
+from infra.ports.secrets import Credentials, Keyring, Passwords
 
 TAG = "Accounts"
 

@@ -14,7 +14,7 @@ from infra.http.correlation import SCOPE_KEY
 from infra.http.entrance import HEADERS_KEY
 from infra.http.openapi import Operation
 from infra.http.problems import malformed, unauthenticated
-from infra.payments import NotificationMalformed, NotificationUnsigned
+from infra.ports.payments import NotificationMalformed, NotificationUnsigned
 from infra.runtime.execute import Context
 
 PATH = "/api/webhooks/adyen"

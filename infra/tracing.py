@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Literal, NamedTuple, Protocol
 
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 
 _is_trace_id = re.compile(r"[0-9a-f]{32}").fullmatch
 _TRACEPARENT = re.compile(

@@ -74,7 +74,7 @@ from domain.commerce.stock.commands import (
     ReserveStock,
 )
 from domain.shared.message import Command
-from infra.payments import (
+from infra.ports.payments import (
     Accepted,
     ActionRequired,
     Answer,
@@ -88,7 +88,7 @@ from infra.payments import (
     SubmitDetails,
     Unanswered,
 )
-from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
+from infra.ports.sagas import Answered, Cause, Next, Question, Saga, StockNews
 
 SETTLE_SECONDS, SETTLE_SECONDS_MAX = 60.0, 3_600.0
 """How long an accepted capture or refund may stay without a notification before it is asked again,

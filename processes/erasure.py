@@ -13,7 +13,9 @@ from domain.social.engagement.commands import RemoveRepost, UnlikePost
 from domain.social.member.events import MemberErased
 from domain.social.post.commands import DeletePost
 from domain.social.relation.commands import UnfollowMember
-from infra.ports import Keyring, MemberTraces, Recorded, Trace
+from infra.ports.log import Recorded
+from infra.ports.processes import MemberTraces, Trace
+from infra.ports.secrets import Keyring
 from infra.runtime.execute import Context, Execute
 from infra.runtime.react import Process
 

@@ -25,9 +25,9 @@ from domain.commerce.order.decider import Order, Refund, order_stream
 from domain.commerce.order.events import CaptureRepeated, ItemsReturned, OrderCancelled
 from domain.commerce.stock.commands import ReceiveStock
 from domain.shared.message import Command
-from infra import payments
-from infra.payments import Accepted, Answer, Refused, Unanswered
-from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
+from infra.ports import payments
+from infra.ports.payments import Accepted, Answer, Refused, Unanswered
+from infra.ports.sagas import Answered, Cause, Next, Question, Saga, StockNews
 from processes.checkout import (
     RETRY_SECONDS_MAX,
     SETTLE_SECONDS,

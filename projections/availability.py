@@ -9,10 +9,10 @@ from typing import assert_never, get_args
 
 from domain.commerce.stock import events
 from domain.shared.identifiers import id_number
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import Add, Change, Column, CountTable, Insert, Table
 from infra.runtime.projection import Projection
-from infra.tables import Add, Change, Column, CountTable, Insert, Table
 
 Handled = events.StockEvent
 

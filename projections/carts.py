@@ -5,10 +5,10 @@ from typing import assert_never, get_args
 
 from domain.commerce.cart import events
 from domain.shared.identifiers import id_number
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import Change, Close, Column, Insert, RangeTable
 from infra.runtime.projection import Projection
-from infra.tables import Change, Close, Column, Insert, RangeTable
 
 Handled = events.CartEvent
 

@@ -7,10 +7,10 @@ import msgspec
 
 from domain.commerce.checkout import events
 from domain.shared.identifiers import id_number
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import Change, Column, Insert, RangeTable, Revise, Table
 from infra.runtime.projection import Projection
-from infra.tables import Change, Column, Insert, RangeTable, Revise, Table
 
 Handled = events.CheckoutEvent
 

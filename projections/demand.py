@@ -10,10 +10,10 @@ from typing import assert_never
 from domain.commerce.cart.events import CartItemPut, CartItemRemoved
 from domain.commerce.order.events import OrderCreated
 from domain.shared.identifiers import id_number
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import Change, Close, Column, Insert, RangeTable, Table
 from infra.runtime.projection import Projection
-from infra.tables import Change, Close, Column, Insert, RangeTable, Table
 
 Handled = CartItemPut | CartItemRemoved | OrderCreated
 

@@ -5,9 +5,9 @@ from typing import assert_never, get_args
 
 from domain.shared.identifiers import known_id_number
 from domain.social.engagement import events
-from infra.ports import Recorded
+from infra.ports.log import Recorded
+from infra.ports.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable
 from infra.runtime.projection import Projection
-from infra.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable
 
 Handled = events.EngagementEvent
 

@@ -10,8 +10,8 @@ from domain.shared.identifiers import id_number
 from domain.social.engagement.events import PostReposted
 from domain.social.post.events import PostPublished
 from domain.social.relation.events import Followed, Unfollowed
-from infra.ports import Recorded
-from infra.timelines import Bring, Effect, Gain, Lose
+from infra.ports.log import Recorded
+from infra.ports.timelines import Bring, Effect, Gain, Lose
 
 Handled = PostPublished | PostReposted | Followed | Unfollowed
 HANDLES = frozenset(get_args(Handled))

@@ -6,9 +6,9 @@ from typing import assert_never, get_args
 from domain.shared.identifiers import known_id_number
 from domain.shared.personal import Personal
 from domain.social.member import events
-from infra.ports import Recorded
+from infra.ports.log import Recorded
+from infra.ports.tables import Blank, Change, Column, Insert, RangeTable, Revise
 from infra.runtime.projection import Projection
-from infra.tables import Blank, Change, Column, Insert, RangeTable, Revise
 
 Handled = events.MemberRegistered | events.ProfileChanged | events.MemberErased
 

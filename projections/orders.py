@@ -7,10 +7,20 @@ import msgspec
 
 from domain.commerce.order import events
 from domain.shared.identifiers import id_number
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import (
+    Add,
+    Change,
+    Close,
+    Column,
+    CountTable,
+    Insert,
+    RangeTable,
+    Revise,
+    Table,
+)
 from infra.runtime.projection import Projection
-from infra.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable, Revise, Table
 
 Handled = events.OrderEvent
 

@@ -10,9 +10,9 @@ from typing import assert_never
 from domain.shared.identifiers import known_id_number
 from domain.social.engagement.events import PostReposted, RepostRemoved
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
-from infra.ports import Recorded
+from infra.ports.log import Recorded
+from infra.ports.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable
 from infra.runtime.projection import Projection
-from infra.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable
 
 Handled = PostPublished | PostDeleted | PostReposted | RepostRemoved
 

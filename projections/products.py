@@ -8,10 +8,10 @@ import msgspec
 from domain.commerce.product import events as products
 from domain.commerce.shop import events as shops
 from domain.shared.identifiers import id_number
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import Change, Column, Insert, RangeTable, Revise, Table
 from infra.runtime.projection import Projection
-from infra.tables import Change, Column, Insert, RangeTable, Revise, Table
 
 Handled = products.ProductEvent | shops.ShopOpened
 

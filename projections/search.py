@@ -12,9 +12,9 @@ from domain.social.engagement import events as engagement
 from domain.social.member import events as member
 from domain.social.post import events as post
 from domain.social.relation import events as relation
-from infra.ports import Recorded
-from infra.search import SearchProjection, Touched
-from infra.search_documents import MEMBERS, POSTS, PRODUCTS
+from infra.ports.log import Recorded
+from infra.ports.search import SearchProjection, Touched
+from infra.ports.search_documents import MEMBERS, POSTS, PRODUCTS
 
 PostChanging = post.PostEvent | engagement.EngagementEvent | member.MemberErased
 MemberChanging = member.MemberEvent | relation.Followed | relation.Unfollowed

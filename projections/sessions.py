@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from domain.shared.identifiers import known_id_number
 from domain.social.session.events import SessionEnded
-from infra.ports import Recorded
+from infra.ports.log import Recorded
+from infra.ports.tables import Change, Column, Insert, Table
 from infra.runtime.projection import Projection
-from infra.tables import Change, Column, Insert, Table
 
 ENDED_SESSIONS = Table(
     name="ended_sessions",

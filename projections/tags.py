@@ -11,9 +11,9 @@ from domain.shared.identifiers import known_id_number
 from domain.shared.text import hashtags
 from domain.social.member.events import MemberErased
 from domain.social.post.events import PostDeleted, PostPublished
-from infra.ports import Recorded
+from infra.ports.log import Recorded
+from infra.ports.tables import Change, Close, Column, Forget, Insert, RangeTable
 from infra.runtime.projection import Projection, TextOf
-from infra.tables import Change, Close, Column, Forget, Insert, RangeTable
 
 Handled = PostPublished | PostDeleted | MemberErased
 

@@ -10,10 +10,10 @@ from typing import get_args
 from domain.commerce.checkout import events as checkouts
 from domain.commerce.order import events as orders
 from domain.commerce.stock import events as stock
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import Change, Close, Column, Insert, RangeTable
 from infra.runtime.projection import Projection
-from infra.tables import Change, Close, Column, Insert, RangeTable
 
 Handled = (
     stock.StockReserved

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from infra.http.consistency import Applied
 from infra.http.problems import Problem, invalid_parameter
-from infra.ports import Clock
+from infra.ports.log import Clock
 
 NAME = "asOf"
 POSITION_DIGITS_MAX = 18

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from domain.shared.text import case_folded
-from infra.discovery import Demand, Discovery, TagCount, Trend
 from infra.http.consistency import Applied
-from infra.ports import Clock
+from infra.ports.discovery import Demand, Discovery, TagCount, Trend
+from infra.ports.log import Clock
 from query_api.kept import Kept
 
 TOPICS_MAX = 100
@@ -37,7 +37,7 @@ class Tags:
 
 
 class Board:
-    """`infra.discovery.TagReads`, and the topics of now."""
+    """`infra.ports.discovery.TagReads`, and the topics of now."""
 
     def __init__(self, discovery: Discovery, applied: Applied, clock: Clock) -> None:
         self._discovery = discovery

@@ -11,8 +11,8 @@ from domain.commerce.cart.events import CartItem
 from domain.commerce.cart.problems import Offer, problems
 from domain.shared.identifiers import id_number, id_text
 from domain.shared.money import Money, total
-from infra.commerce_reads import CartRow, ProductRow
 from infra.http.openapi import Operation, described
+from infra.ports.commerce_reads import CartRow, ProductRow
 from query_api.commerce_shapes import CartLine, CartPage, amount
 from query_api.market import Market, answer, units
 from query_api.parameters import LOG_POSITION

@@ -10,8 +10,9 @@ from infra.http.authentication import Authenticator, header
 from infra.http.consistency import Applied, required_position
 from infra.http.cursors import Cursors
 from infra.http.problems import not_found
-from infra.ports import Clock, Keyring
-from infra.reads import Reads
+from infra.ports.log import Clock
+from infra.ports.reads import Reads
+from infra.ports.secrets import Keyring
 from query_api.as_of import position_asked
 from query_api.items import Items, NoProducts, ProductCards
 from query_api.stages import Stages

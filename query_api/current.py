@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from infra.http.authentication import Revocations
-from infra.ports import Applied
+from infra.ports.frames import Applied
 from query_api.items import Items
 from query_api.viewers import Viewers
 

@@ -15,8 +15,8 @@ from starlette.routing import Route
 from domain.shared.identifiers import id_text
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import not_found, unauthenticated
-from infra.ports import OPEN
-from infra.reads import Pulled, Way
+from infra.ports.log import OPEN
+from infra.ports.reads import Pulled, Way
 from query_api.context import Context, post_number
 from query_api.items import Item
 from query_api.parameters import LOG_POSITION

@@ -25,11 +25,11 @@ from domain.social.engagement import events as engagement
 from domain.social.member import events as members
 from domain.social.post import events as posts
 from domain.social.relation import events as relations
-from infra.codec import decode_lines, personal_fields
-from infra.event_shapes import EventShapes, camel, left_out, timestamp
+from infra.formats.codec import decode_lines, personal_fields
+from infra.formats.event_shapes import EventShapes, camel, left_out, timestamp
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import Problem, invalid_header, invalid_parameter
-from infra.ports import LogUnavailable, Recorded
+from infra.ports.log import LogUnavailable, Recorded
 from infra.runtime.frames import LogLines
 
 PUBLIC: frozenset[type] = frozenset(

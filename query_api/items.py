@@ -13,8 +13,9 @@ import msgspec
 from msgspec import UNSET
 
 from domain.shared.identifiers import id_text
-from infra.ports import OPEN, Keyring
-from infra.reads import Cards, MemberRow, PostRow, Reads, RepostRow
+from infra.ports.log import OPEN
+from infra.ports.reads import Cards, MemberRow, PostRow, Reads, RepostRow
+from infra.ports.secrets import Keyring
 from query_api.generations import Generations
 from query_api.shapes import AuthorCard, FeedItem, ProductCard
 from query_api.told import ToldCache

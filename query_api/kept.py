@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from infra.http.consistency import Applied
-from infra.reads import ReadsUnavailable
+from infra.ports.reads import ReadsUnavailable
 
 log = structlog.get_logger(__name__)
 

@@ -10,14 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.shared.identifiers import id_number, id_text
-from infra.commerce_reads import CommerceReads, ProductRow
 from infra.http.authentication import Authenticator, header
 from infra.http.consistency import WAIT_SECONDS, required_position
 from infra.http.consistency import Applied as AppliedPosition
 from infra.http.cursors import Cursors
 from infra.http.problems import not_found
-from infra.ports import Applied, Clock
-from infra.reads import ReadsUnavailable
+from infra.ports.commerce_reads import CommerceReads, ProductRow
+from infra.ports.frames import Applied
+from infra.ports.log import Clock
+from infra.ports.reads import ReadsUnavailable
 from query_api.as_of import position_asked
 from query_api.commerce_shapes import ProductPage, Seller, money
 from query_api.generations import Generations

@@ -11,11 +11,11 @@ from starlette.routing import Route
 
 from domain.commerce.order.events import OrderLine
 from domain.shared.identifiers import id_number, id_text
-from infra.commerce_reads import Moment, OrderRow
 from infra.http.lists import choice_of, limit_of
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import not_found
-from infra.ports import OPEN
+from infra.ports.commerce_reads import Moment, OrderRow
+from infra.ports.log import OPEN
 from query_api.commerce_shapes import (
     OrderItem,
     OrderList,

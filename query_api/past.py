@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from domain.shared.identifiers import id_text
-from infra.reads import EntryRow
+from infra.ports.reads import EntryRow
 from query_api.context import Context
 from query_api.items import Drawing, Item, prepare
 from query_api.viewers import NOBODY, Viewer

@@ -7,7 +7,7 @@ step is a function of its own, so that fetching, privacy and rendering are teste
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from infra.packed_timeline import Entries
+from infra.formats.packed_timeline import Entries
 from query_api.items import Item, Items
 from query_api.viewers import Viewer
 

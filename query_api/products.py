@@ -8,13 +8,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from infra.commerce_reads import ProductFilter
 from infra.http.consistency import HEADER as POSITION_HEADER
 from infra.http.entrance import HEADERS_KEY
 from infra.http.lists import limit_of
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import invalid_parameter, not_found
-from infra.ports import OPEN
+from infra.ports.commerce_reads import ProductFilter
+from infra.ports.log import OPEN
 from query_api.commerce_shapes import ProductList, ProductPage
 from query_api.market import Market, answer, encode, number_of, product_page
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION

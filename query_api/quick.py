@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from infra.packed_timeline import BYTES_PER_SLOT, MASK, REPOST
+from infra.formats.packed_timeline import BYTES_PER_SLOT, MASK, REPOST
 from query_api.items import Item, Items
 from query_api.viewers import Checked, Latest, Viewer
 

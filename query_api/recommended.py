@@ -11,9 +11,9 @@ from itertools import chain, groupby, zip_longest
 
 import msgspec
 
-from infra.discovery import WINDOW, Discovery, PopularPost, TaggedPost
 from infra.http.consistency import Applied
-from infra.ports import Clock
+from infra.ports.discovery import WINDOW, Discovery, PopularPost, TaggedPost
+from infra.ports.log import Clock
 from query_api.board import Board
 from query_api.context import Context
 from query_api.items import TAIL_BYTES, Flags, Item, tail

@@ -17,7 +17,7 @@ from infra.http.consistency import required_position
 from infra.http.lists import choice_of, limit_of
 from infra.http.openapi import AnyOf, Operation, Parameter, described
 from infra.http.problems import invalid_parameter
-from infra.search_reads import ANYTHING, Kind, ProductFilters, ProductOrder, Query
+from infra.ports.search_reads import ANYTHING, Kind, ProductFilters, ProductOrder, Query
 from query_api.context import Context
 from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
 from query_api.products import FILTERS, price_of, truth_of

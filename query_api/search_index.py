@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from infra.http.consistency import WAIT_SECONDS, behind
 from infra.http.problems import Problem, unavailable
-from infra.ports import Clock
-from infra.search_reads import IndexState, Kind, SearchReads, SearchUnanswered
+from infra.ports.log import Clock
+from infra.ports.search_reads import IndexState, Kind, SearchReads, SearchUnanswered
 from query_api.flights import Flights
 
 ANSWERS_MAX = 2_000

@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from domain.shared.identifiers import id_number
-from infra.ports import OPEN
-from infra.search_reads import (
+from infra.ports.log import OPEN
+from infra.ports.search_reads import (
     FoundProducts,
     Kind,
     ProductFilters,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from infra.http.cursors import unknown_cursor
-from infra.ports import OPEN
-from infra.search_reads import Facets
+from infra.ports.log import OPEN
+from infra.ports.search_reads import Facets
 from query_api.walk import Walk
 
 BEST_MAX = 100

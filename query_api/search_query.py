@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Meta
 
 from domain.shared.text import WORD, case_folded, hashtags, mentions
-from infra.search_reads import Query, Terms
+from infra.ports.search_reads import Query, Terms
 
 LENGTH_MAX = 500
 TERMS_MAX = 20

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, Struct, UnsetType
 
-from infra.search_reads import Facets
+from infra.ports.search_reads import Facets
 from query_api.commerce_shapes import ProductPage
 from query_api.shapes import FeedItem, Profile
 

@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import structlog
 
-from infra.http.consistency import Applied
-from infra.packed_timeline import (
+from infra.formats.packed_timeline import (
     BYTES_PER_SLOT,
     MASK,
     REPOST,
@@ -27,8 +26,9 @@ from infra.packed_timeline import (
     merge,
     newest,
 )
-from infra.reads import Pulled, Reads
-from infra.timelines import (
+from infra.http.consistency import Applied
+from infra.ports.reads import Pulled, Reads
+from infra.ports.timelines import (
     Building,
     PackedTimeline,
     SlotsAsked,

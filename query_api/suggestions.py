@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from domain.shared.identifiers import id_number, id_text
-from infra.discovery import Discovery, SecondHop
 from infra.http.consistency import Applied, required_position
 from infra.http.lists import limit_of
 from infra.http.openapi import Operation, described
 from infra.http.problems import unauthenticated
+from infra.ports.discovery import Discovery, SecondHop
 from query_api.context import Context
 from query_api.kept import Kept
 from query_api.parameters import LIST_PARAMETERS, LOG_POSITION

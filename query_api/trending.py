@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.discovery import Discovery, Trend
 from infra.http.consistency import required_position
 from infra.http.lists import limit_of
 from infra.http.openapi import Operation, described
-from infra.reads import ReadsUnavailable
+from infra.ports.discovery import Discovery, Trend
+from infra.ports.reads import ReadsUnavailable
 from query_api.as_of import moment_of
 from query_api.board import TOPICS_MAX, Board, Categories
 from query_api.context import Context

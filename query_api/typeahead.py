@@ -16,12 +16,12 @@ from starlette.routing import Route
 
 from domain.shared.identifiers import id_text
 from domain.shared.text import case_folded, words
-from infra.discovery import TagCount, TagReads
 from infra.http.bodies import ClientGone
 from infra.http.consistency import required_position
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import invalid_parameter
-from infra.ports import OPEN
+from infra.ports.discovery import TagCount, TagReads
+from infra.ports.log import OPEN
 from query_api.context import Context
 from query_api.flights import Flights
 from query_api.market import Market

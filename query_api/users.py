@@ -17,8 +17,8 @@ from domain.shared.identifiers import id_text
 from infra.http.lists import limit_of
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import not_found
-from infra.ports import OPEN
-from infra.reads import CountsRow, Edge, MemberRow
+from infra.ports.log import OPEN
+from infra.ports.reads import CountsRow, Edge, MemberRow
 from query_api import past
 from query_api.context import Context, member_number
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from domain.shared.identifiers import id_number, id_text
-from infra.packed_timeline import BYTES_PER_SLOT
-from infra.reads import Reads
+from infra.formats.packed_timeline import BYTES_PER_SLOT
+from infra.ports.reads import Reads
 from query_api.generations import Generations
 from query_api.items import Flags
 from query_api.told import ToldCache

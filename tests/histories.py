@@ -29,7 +29,7 @@ from domain.social.relation.events import (
     Unmuted,
 )
 from domain.social.session.events import SessionEnded, SessionStarted
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

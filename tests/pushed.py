@@ -16,10 +16,10 @@ from domain.shared.personal import ERASED
 from domain.social.engagement.events import PostReposted, RepostRemoved
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from domain.social.relation.events import Followed, Unfollowed
-from infra.codec import SOCIAL_PARTITIONS, partition_of
-from infra.packed_timeline import brought_since, decode, merge
-from infra.ports import Frame, Recorded
-from infra.timelines import Brought, Members, PackedTimeline, TimelineReader
+from infra.formats.packed_timeline import brought_since, decode, merge
+from infra.ports.frames import SOCIAL_PARTITIONS, Frame, partition_of
+from infra.ports.log import Recorded
+from infra.ports.timelines import Brought, Members, PackedTimeline, TimelineReader
 
 CAP = 800
 BEFORE_FOLLOW = 20

@@ -29,12 +29,13 @@ from infra.adapters.search_letters import PostgresSetAside
 from infra.adapters.text_analysis import analysed, prefix_words, tokens
 from infra.composition.search_indexing import alone
 from infra.composition.settings import Settings
-from infra.ports import Frame, Recorded
+from infra.ports.frames import Frame
+from infra.ports.log import Recorded
+from infra.ports.search import SearchProjection, SearchStore
+from infra.ports.search_documents import MEMBERS, POSTS, PRODUCTS
 from infra.runtime.frames import frames_between
 from infra.runtime.search_filling import Filling
 from infra.runtime.search_indexing import Pace, SearchIndexing, SearchMetrics
-from infra.search import SearchProjection, SearchStore
-from infra.search_documents import MEMBERS, POSTS, PRODUCTS
 from projections.search import SEARCH
 from tests.square import Square
 

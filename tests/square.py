@@ -27,9 +27,10 @@ from infra.adapters.migrations import migrate
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
 from infra.adapters.redis_timelines import RedisTimelines
-from infra.codec import SOCIAL_PARTITIONS, partition_of, seal_event, username_key
+from infra.formats.codec import seal_event, username_key
 from infra.http.authentication import Session, Tokens
-from infra.ports import Frame, Recorded
+from infra.ports.frames import SOCIAL_PARTITIONS, Frame, partition_of
+from infra.ports.log import Recorded
 from infra.runtime.fanout import Limits, TimelineFanout
 from infra.runtime.projection import Projection
 from projections import COMMERCE, SOCIAL

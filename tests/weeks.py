@@ -28,7 +28,7 @@ from domain.social.session.events import SessionStarted
 from infra.adapters.export_folder import Asked
 from infra.composition.exporting import export_events
 from infra.composition.settings import Settings
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 from infra.servers.postgres import start_postgres
 from tests.integration.tables import write_log
 

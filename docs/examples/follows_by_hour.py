@@ -6,9 +6,9 @@ plaza replay --projection docs/examples/follows_by_hour.py:FOLLOWS --out follows
 from collections.abc import Sequence
 
 from domain.social.relation.events import Followed, Unfollowed
-from infra.ports import Recorded
+from infra.ports.log import Recorded
+from infra.ports.tables import Add, Change, CountTable
 from infra.runtime.projection import Projection
-from infra.tables import Add, Change, CountTable
 
 BY_HOUR = CountTable(name="follows_by_hour", key="hour", counts=("began", "ended"))
 

@@ -6,10 +6,10 @@ plaza replay --projection docs/examples/orders_by_hour.py:ORDERS --out orders.js
 from collections.abc import Sequence
 
 from domain.commerce.order.events import OrderCreated
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import Add, Change, CountTable
 from infra.runtime.projection import Projection
-from infra.tables import Add, Change, CountTable
 
 BY_HOUR = CountTable(name="orders_by_hour", key="hour", counts=("orders", "units", "from_posts"))
 

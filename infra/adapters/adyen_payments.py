@@ -1,4 +1,4 @@
-"""`infra.payments.Payments` through Adyen's own library: Checkout v72.
+"""`infra.ports.payments.Payments` through Adyen's own library: Checkout v72.
 
 The library blocks, so that each call has a thread; it neither pools connections nor puts the
 merchant's account into a request, so both are done here. Its errors hold the whole request: none of
@@ -24,7 +24,7 @@ from urllib3.exceptions import NewConnectionError
 
 from domain.shared.money import Money
 from infra.card_data import holds_card_number
-from infra.payments import (
+from infra.ports.payments import (
     Accepted,
     ActionRequired,
     Answer,

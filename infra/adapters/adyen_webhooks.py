@@ -10,7 +10,7 @@ from domain.commerce.payment.events import PaymentNotified
 from domain.shared.identifiers import LENGTH, id_number
 from domain.shared.money import Money
 from infra.adapters.adyen_payments import harmless
-from infra.payments import NotificationMalformed, NotificationUnsigned
+from infra.ports.payments import NotificationMalformed, NotificationUnsigned
 
 TEXT_LENGTH_MAX = 500
 
@@ -47,7 +47,7 @@ _decode = msgspec.json.Decoder(Envelope).decode
 
 
 class AdyenNotifications:
-    """`infra.payments.Notifications`."""
+    """`infra.ports.payments.Notifications`."""
 
     def __init__(self, hmac_key: str) -> None:
         """The key is hexadecimal. Raises `ValueError` where it is not."""

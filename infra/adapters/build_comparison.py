@@ -10,9 +10,9 @@ from psycopg import sql
 
 from infra.adapters.connections import connected
 from infra.adapters.projection_builds import BULK_SETTINGS, Connection, live_builds, schema_name
-from infra.event_shapes import data_of
-from infra.keepers import EXAMPLES_MAX, CannotVerify, Different, Verified
-from infra.tables import AnyTable, ReadModel, StoreUnavailable, columns_of, key_of
+from infra.formats.event_shapes import data_of
+from infra.ports.keepers import EXAMPLES_MAX, CannotVerify, Different, Verified
+from infra.ports.tables import AnyTable, ReadModel, StoreUnavailable, columns_of, key_of
 
 COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s

@@ -11,8 +11,18 @@ import numpy as np
 
 from infra.adapters.copy_format import Values
 from infra.adapters.table_making import is_deferrable
-from infra.ports import OPEN
-from infra.tables import Add, AnyTable, Change, Close, CountTable, Folded, Insert, RangeTable, Table
+from infra.ports.log import OPEN
+from infra.ports.tables import (
+    Add,
+    AnyTable,
+    Change,
+    Close,
+    CountTable,
+    Folded,
+    Insert,
+    RangeTable,
+    Table,
+)
 
 
 class BulkRows:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from infra.ports import OPEN
-from infra.tables import (
+from infra.ports.log import OPEN
+from infra.ports.tables import (
     Add,
     AnyTable,
     Blank,

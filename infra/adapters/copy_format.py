@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from infra.adapters import binary_arrays
 from infra.adapters.binary_arrays import BigintArray, IntegerArray, TextArray
-from infra.tables import ColumnType, RangeTable, Table
+from infra.ports.tables import ColumnType, RangeTable, Table
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack("!ii", 0, 0)
 TRAILER = struct.pack("!h", -1)

@@ -15,9 +15,10 @@ from infra.adapters.projection_builds import (
     live_builds,
     schema_name,
 )
-from infra.codec import Line, decode_lines, partition_of
-from infra.ports import Recorded
-from infra.tables import CountTable, ReadModel, StoreUnavailable
+from infra.formats.codec import Line, decode_lines
+from infra.ports.frames import partition_of
+from infra.ports.log import Recorded
+from infra.ports.tables import CountTable, ReadModel, StoreUnavailable
 
 STATEMENT_SECONDS = 10.0
 EVENTS = """

@@ -5,12 +5,12 @@ from typing import Any, Self
 
 import msgspec
 
-from infra import codec
 from infra.adapters.group_commit import GroupCommit
 from infra.adapters.log_listener import HEAD, LogListener
 from infra.adapters.pools import Pool
 from infra.adapters.together import Together
-from infra.ports import Recorded, StoredAnswer
+from infra.formats import codec
+from infra.ports.log import Recorded, StoredAnswer
 
 READERS_MAX = 4
 READER_SETTINGS = {"default_transaction_read_only": "on"}

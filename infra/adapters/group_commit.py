@@ -17,10 +17,10 @@ import psycopg
 import structlog
 
 from domain.shared.message import Event, tag_of
-from infra import codec
 from infra.adapters import binary_arrays
 from infra.adapters.connections import bounded, connect
-from infra.ports import KeyTaken, LogUnavailable, Recorded, StoredAnswer, StreamMoved
+from infra.formats import codec
+from infra.ports.log import KeyTaken, LogUnavailable, Recorded, StoredAnswer, StreamMoved
 
 WAITING_MAX = 20_000
 """Commands that may wait; one more is refused."""

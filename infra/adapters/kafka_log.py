@@ -15,14 +15,13 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from infra.codec import (
+from infra.formats.codec import FrameLines, encode_frame
+from infra.ports.frames import (
     COMMERCE_PARTITIONS,
     PARTITIONS_PER_HALF,
     SOCIAL_PARTITIONS,
-    FrameLines,
-    encode_frame,
+    BrokerUnavailable,
 )
-from infra.ports import BrokerUnavailable
 
 SOCIAL_TOPIC = "plaza.social"
 COMMERCE_TOPIC = "plaza.commerce"

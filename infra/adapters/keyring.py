@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from infra.adapters.connections import CONNECT_SECONDS, bounded, connected
 from infra.adapters.pools import Connection, Pool
-from infra.ports import KeyDestroyed
+from infra.ports.secrets import KeyDestroyed
 
 KEY_BYTES = 32
 NONCE_BYTES = 12

@@ -3,8 +3,8 @@
 They read the log in stretches, each a statement of its own: none is long enough to be cut off, or
 to hold up the cleaning of the tables.
 
-Some look into `state` (`infra.codec.Envelope` as msgpack): the ids of correlation and causation are
-short texts near its beginning, and `log.recorded_at` reads the time there.
+Some look into `state` (`infra.formats.codec.Envelope` as msgpack): the ids of correlation and
+causation are short texts near its beginning, and `log.recorded_at` reads the time there.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -15,7 +15,7 @@ from msgspec import Struct
 from infra.adapters.event_log import COLUMNS, READER_SETTINGS
 from infra.adapters.log_listener import HEAD
 from infra.adapters.pools import Pooled
-from infra.codec import Line
+from infra.formats.codec import Line
 
 STRETCH = 100_000
 CONNECTIONS_MAX = 2

@@ -7,7 +7,7 @@ import psycopg
 
 from infra.adapters.connections import bounded, connected
 from infra.adapters.postgres_builds import PostgresBuilds
-from infra.tables import StoreUnavailable
+from infra.ports.tables import StoreUnavailable
 
 ROWS_AT_ONCE = 1_000
 STATEMENT_SECONDS = 10.0

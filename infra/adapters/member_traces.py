@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from domain.shared.identifiers import id_number, id_text
 from infra.adapters.pools import Connection, Pooled, Row
 from infra.adapters.projection_builds import search_path
-from infra.codec import SOCIAL_PARTITIONS
-from infra.ports import OPEN, Trace, TraceKind
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.log import OPEN
+from infra.ports.processes import Trace, TraceKind
 
 CONNECTIONS_MAX = 2
 PAGE_ROWS = 2_000

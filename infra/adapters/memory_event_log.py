@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import structs
 
-from infra.ports import KeyTaken, Recorded, StoredAnswer, StreamMoved
+from infra.ports.log import KeyTaken, Recorded, StoredAnswer, StreamMoved
 
 
 class MemoryEventLog:

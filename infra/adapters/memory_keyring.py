@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import count
 
-from infra.ports import KeyDestroyed
+from infra.ports.secrets import KeyDestroyed
 
 
 class MemoryKeyring:

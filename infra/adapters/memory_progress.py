@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from infra.ports import Parked, Settled
+from infra.ports.processes import Parked, Settled
 
 
 class MemoryProgress:

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from domain.shared.identifiers import id_text
 from domain.shared.text import folded
 from infra.adapters.text_analysis import query_stems, tokens
-from infra.search_reads import (
+from infra.ports.search_reads import (
     Choice,
     Facets,
     Kind,

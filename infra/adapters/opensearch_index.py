@@ -1,4 +1,4 @@
-"""`infra.search.SearchStore` on OpenSearch's HTTP API, whoever serves it.
+"""`infra.ports.search.SearchStore` on OpenSearch's HTTP API, whoever serves it.
 
 A build is a set of indices, and readers find the one that the alias names. Beside the builds there
 is an index of progress: what a build covers is stored in the server that holds it, so one that is
@@ -17,8 +17,16 @@ import structlog
 from opensearchpy import AsyncOpenSearch, NotFoundError, OpenSearchException, TransportError
 
 from infra.adapters.osmem_segments import OsmemSegments
-from infra.search import Build, BuildStatus, IndexLost, Refused, SearchUnavailable, Served, Write
-from infra.search_documents import PROGRESS, PROGRESS_TEMPLATE, SearchIndex, encode
+from infra.ports.search import (
+    Build,
+    BuildStatus,
+    IndexLost,
+    Refused,
+    SearchUnavailable,
+    Served,
+    Write,
+)
+from infra.ports.search_documents import PROGRESS, PROGRESS_TEMPLATE, SearchIndex, encode
 
 log = structlog.get_logger(__name__)
 

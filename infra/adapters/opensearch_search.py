@@ -29,10 +29,10 @@ from infra.adapters.opensearch_bodies import (
 )
 from infra.adapters.opensearch_index import OpenSearchStore
 from infra.adapters.search_guard import Guard, ServerFailed
-from infra.ports import OPEN
-from infra.search import IndexLost, SearchUnavailable
-from infra.search_documents import MEMBERS, POSTS, PRODUCTS, SearchIndex
-from infra.search_reads import (
+from infra.ports.log import OPEN
+from infra.ports.search import IndexLost, SearchUnavailable
+from infra.ports.search_documents import MEMBERS, POSTS, PRODUCTS, SearchIndex
+from infra.ports.search_reads import (
     FoundProducts,
     IndexState,
     Kind,
@@ -57,7 +57,7 @@ ANSWERED = "timed_out,terminated_early,_shards.failed,hits.total,hits.hits.sort,
 
 
 class OpenSearchReads:
-    """`infra.search_reads.SearchReads` over OpenSearch, or what speaks its protocol."""
+    """`infra.ports.search_reads.SearchReads` over OpenSearch, or what speaks its protocol."""
 
     def __init__(self, client: AsyncOpenSearch, guard: Guard, ranking: PostRanking) -> None:
         self._client = client

@@ -21,8 +21,9 @@ from pyarrow import parquet
 
 from domain.shared.message import tag_of
 from domain.shared.personal import Personal
-from infra.event_shapes import EventShapes, Open, camel, data_of, known
-from infra.ports import Recorded, Unreadable
+from infra.formats.event_shapes import EventShapes, Open, camel, data_of, known
+from infra.ports.frames import Unreadable
+from infra.ports.log import Recorded
 
 FILE_ROWS = 100_000
 GROUP_ROWS = 10_000

@@ -1,4 +1,4 @@
-"""`infra.payments.PaymentSecrets` on `vault.payment_secrets`, sealed under a services' secret."""
+"""`ports.payments.PaymentSecrets` on `vault.payment_secrets`, sealed under a services' secret."""
 
 import secrets as randomness
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from infra.adapters.pools import Pool
 from infra.adapters.together import Together
-from infra.payments import Details
+from infra.ports.payments import Details
 
 NONCE_BYTES = 12
 PAYMENTS_KEY = "payments"

@@ -29,9 +29,9 @@ from msgspec import Struct
 from psycopg.sql import SQL, Identifier, Literal
 
 from domain.shared.message import tag_of
-from infra import codec
 from infra.adapters.log_listener import CHANNEL
-from infra.ports import Recorded
+from infra.formats import codec
+from infra.ports.log import Recorded
 
 SCHEMA = "log"
 TABLE = "events"

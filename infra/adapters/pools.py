@@ -9,7 +9,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from infra.adapters.connections import PARAMETERS, bounded, settings_query
-from infra.ports import LogUnavailable
+from infra.ports.log import LogUnavailable
 
 STATEMENT_SECONDS = 15.0
 PATIENCE_SECONDS = 5.0

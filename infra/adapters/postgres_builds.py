@@ -10,8 +10,8 @@ from infra.adapters.build_comparison import Comparison, open_comparison
 from infra.adapters.connections import closing, connect, connected
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.projection_builds import Connection
-from infra.keepers import AlreadyRebuilding, Build
-from infra.tables import ReadModel, StoreUnavailable
+from infra.ports.keepers import AlreadyRebuilding, Build
+from infra.ports.tables import ReadModel, StoreUnavailable
 
 SWITCH_SETTINGS = {"lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}
 UNFINISHED = ("building", "built")

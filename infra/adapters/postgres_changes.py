@@ -7,8 +7,8 @@ import psycopg
 import structlog
 
 from infra.adapters.connections import bounded, connected
-from infra.ports import CHANGES_CHANNEL, Applied
-from infra.reads import ReadsUnavailable
+from infra.ports.frames import CHANGES_CHANNEL, Applied
+from infra.ports.reads import ReadsUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +19,7 @@ decode = msgspec.json.Decoder(Applied).decode
 
 
 class PostgresChanges:
-    """`infra.reads.Changes` by LISTEN."""
+    """`infra.ports.reads.Changes` by LISTEN."""
 
     def __init__(self, postgres_url: str) -> None:
         self._url = postgres_url

@@ -13,8 +13,8 @@ import structlog
 
 from infra.adapters.postgres_reads import Connections, PostgresReads
 from infra.adapters.together import Together
-from infra.codec import COMMERCE_PARTITIONS, EVENT_CLASSES, is_commerce
-from infra.commerce_reads import (
+from infra.formats.codec import EVENT_CLASSES
+from infra.ports.commerce_reads import (
     CartRow,
     CheckoutRow,
     Moment,
@@ -24,8 +24,9 @@ from infra.commerce_reads import (
     ProductRow,
     WorkRow,
 )
-from infra.ports import OPEN, LogUnavailable
-from infra.reads import ReadsUnavailable
+from infra.ports.frames import COMMERCE_PARTITIONS, is_commerce
+from infra.ports.log import OPEN, LogUnavailable
+from infra.ports.reads import ReadsUnavailable
 
 CONNECTIONS_MAX = 6
 
@@ -179,7 +180,7 @@ class Questions:
 
 
 class PostgresCommerceReads:
-    """`infra.commerce_reads.CommerceReads` over PostgreSQL."""
+    """`infra.ports.commerce_reads.CommerceReads` over PostgreSQL."""
 
     def __init__(self, url: str, connections_max: int = CONNECTIONS_MAX) -> None:
         self._ask = Questions(url, connections_max)
@@ -283,7 +284,7 @@ class PostgresCommerceReads:
 
 
 class PostgresOpenWork:
-    """`infra.commerce_reads.OpenWork` over PostgreSQL."""
+    """`infra.ports.commerce_reads.OpenWork` over PostgreSQL."""
 
     def __init__(self, url: str) -> None:
         self._ask = Questions(url, 1)

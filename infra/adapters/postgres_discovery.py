@@ -1,4 +1,4 @@
-"""`infra.discovery` over PostgreSQL: what trends, who is popular, whom one's follows follow.
+"""`infra.ports.discovery` over PostgreSQL: what trends, who is popular, whom one's follows follow.
 
 A row holds from `since` (or its own `position`) up to, but not at, `until`.
 """
@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from infra.adapters.postgres_commerce_reads import Questions
-from infra.codec import decode_state
-from infra.discovery import (
+from infra.formats.codec import decode_state
+from infra.ports.discovery import (
     HALF_LIFE,
     UNIT,
     WINDOW,
@@ -19,7 +19,7 @@ from infra.discovery import (
     TaggedPost,
     Trend,
 )
-from infra.ports import OPEN
+from infra.ports.log import OPEN
 
 CONNECTIONS_MAX = 3
 """Boards of the past and walks through the graph take long: no more of them at a time."""
@@ -130,7 +130,7 @@ WHERE follower_id = %(member)s AND followee_id = ANY(%(others)s)
 
 
 class PostgresDiscovery:
-    """`infra.discovery.Discovery`."""
+    """`infra.ports.discovery.Discovery`."""
 
     def __init__(self, url: str) -> None:
         self._ask = Questions(url, CONNECTIONS_MAX)
@@ -187,7 +187,7 @@ class PostgresDiscovery:
 
 
 class PostgresDemand:
-    """`infra.discovery.Demand`."""
+    """`infra.ports.discovery.Demand`."""
 
     def __init__(self, url: str) -> None:
         self._ask = Questions(url, 1)

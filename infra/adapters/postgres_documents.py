@@ -1,4 +1,4 @@
-"""`infra.search.DocumentSource`: documents for search, made from the read tables in PostgreSQL.
+"""`ports.search.DocumentSource`: documents for search, made from the read tables in PostgreSQL.
 
 Everything of one reading comes from one snapshot. Sealed texts are opened here, and cut into the
 tokens that search compares; whoever was erased has no texts any more, whatever keys are in memory.
@@ -29,9 +29,9 @@ from infra.adapters import text_analysis
 from infra.adapters.connections import connected
 from infra.adapters.postgres_reads import Connections, set_search_path
 from infra.adapters.text_analysis import analysed, prefix_words, tokens
-from infra.ports import OPEN, Keyring
-from infra.search import Found, Read, SearchProjection
-from infra.search_documents import (
+from infra.ports.log import OPEN
+from infra.ports.search import Found, Read, SearchProjection
+from infra.ports.search_documents import (
     ATTRIBUTE_LENGTH_MAX,
     MEMBERS,
     POSTS,
@@ -41,7 +41,8 @@ from infra.search_documents import (
     PostDocument,
     ProductDocument,
 )
-from infra.tables import StoreUnavailable
+from infra.ports.secrets import Keyring
+from infra.ports.tables import StoreUnavailable
 
 CONNECTIONS_MAX = 2
 ROWS_AT_ONCE = 1_000
@@ -248,7 +249,7 @@ class PostgresDocuments:
 
 
 class PinnedDocuments:
-    """`infra.search.Pinned` in one transaction."""
+    """`infra.ports.search.Pinned` in one transaction."""
 
     def __init__(
         self,

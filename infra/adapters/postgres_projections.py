@@ -1,4 +1,4 @@
-"""Read tables in PostgreSQL: `infra.tables.TableStore`, set-based and in one transaction.
+"""Read tables in PostgreSQL: `infra.ports.tables.TableStore`, set-based and in one transaction.
 
 The connection does not wait for the disk at commit: tables and checkpoints are in one store, so a
 commit that a crash loses is lost with its checkpoint, and the log is folded again from there.
@@ -19,8 +19,8 @@ from infra.adapters.connections import bounded, connect
 from infra.adapters.copy_format import bigints, integers, texts
 from infra.adapters.projection_builds import Connection
 from infra.adapters.table_writer import TableWriter
-from infra.ports import CHANGES_CHANNEL, Applied
-from infra.tables import (
+from infra.ports.frames import CHANGES_CHANNEL, Applied
+from infra.ports.tables import (
     DeadLetter,
     Folded,
     ReadModel,
@@ -247,7 +247,7 @@ def speaks_of_the_data(error: Exception) -> bool:
 
 
 class PostgresTransaction:
-    """`infra.tables.TableTransaction` on the connection of the store that opened it."""
+    """`infra.ports.tables.TableTransaction` on the connection of the store that opened it."""
 
     def __init__(
         self,

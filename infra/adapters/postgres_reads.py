@@ -19,9 +19,9 @@ from infra.adapters import log_moments
 from infra.adapters import read_queries as queries
 from infra.adapters.connections import PARAMETERS, bounded
 from infra.adapters.log_moments import MomentsBehind
-from infra.codec import SOCIAL_PARTITIONS
-from infra.ports import OPEN
-from infra.reads import (
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.log import OPEN
+from infra.ports.reads import (
     Cards,
     CountsRow,
     Edge,
@@ -122,7 +122,7 @@ async def set_search_path(connection: AsyncConnection[Any]) -> str:
 
 
 class PostgresReads:
-    """`infra.reads.Reads` over PostgreSQL."""
+    """`infra.ports.reads.Reads` over PostgreSQL."""
 
     def __init__(self, url: str, connections_max: int = CONNECTIONS_MAX) -> None:
         self._connections = Connections(url, connections_max)

@@ -8,9 +8,9 @@ import numpy as np
 import psycopg
 
 from infra.adapters.postgres_reads import Connections
-from infra.codec import SOCIAL_PARTITIONS
-from infra.tables import StoreUnavailable
-from infra.timelines import Brought, Members
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.tables import StoreUnavailable
+from infra.ports.timelines import Brought, Members
 
 CONNECTIONS_MAX = 2
 PATIENCE_SECONDS = 30.0
@@ -65,7 +65,7 @@ WHERE e.position = ANY(%(positions)s)
 
 
 class PostgresTimelineSources:
-    """`infra.timelines.TimelineSources` over PostgreSQL. Raises `StoreUnavailable`."""
+    """`infra.ports.timelines.TimelineSources` over PostgreSQL. Raises `StoreUnavailable`."""
 
     def __init__(self, url: str) -> None:
         self._connections = Connections(url, CONNECTIONS_MAX)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from infra.adapters.pools import Pooled
-from infra.ports import Parked, Settled
+from infra.ports.processes import Parked, Settled
 
 BUILD = 0
 """Processes have no tables of their own, and so no builds of them."""

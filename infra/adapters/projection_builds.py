@@ -22,9 +22,9 @@ from infra.adapters.table_making import (
     index_statements,
     is_deferrable,
 )
-from infra.keepers import Build
-from infra.ports import CHANGES_CHANNEL
-from infra.tables import ReadModel, StoreUnavailable
+from infra.ports.frames import CHANGES_CHANNEL
+from infra.ports.keepers import Build
+from infra.ports.tables import ReadModel, StoreUnavailable
 
 Connection = psycopg.AsyncConnection[Any]
 

@@ -4,7 +4,7 @@ A row holds from `since` (or its own `position`) up to, but not at, `until`.
 """
 # ruff: noqa: S608 -- what is composed into these texts are constants of this module.
 
-from infra.ports import OPEN
+from infra.ports.log import OPEN
 
 TIMELINE_MAX = 800
 BEFORE_FOLLOW_MAX = 20

@@ -36,9 +36,9 @@ from infra.adapters.redis_connection import (
     command,
     digest,
 )
-from infra.codec import SOCIAL_PARTITIONS
-from infra.packed_timeline import BYTES_PER_SLOT, SPAN, encode_entries, represents
-from infra.timelines import (
+from infra.formats.packed_timeline import BYTES_PER_SLOT, SPAN, encode_entries, represents
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.timelines import (
     Building,
     CelebritiesOf,
     Kept,
@@ -195,7 +195,7 @@ class _Pending:
 
 
 class RedisTimelines(_Client):
-    """`infra.timelines.TimelineStore` on one Redis."""
+    """`infra.ports.timelines.TimelineStore` on one Redis."""
 
     def __init__(self, url: str, wait_seconds: float = WRITER_WAIT_SECONDS) -> None:
         scripts = writer_scripts()
@@ -408,7 +408,7 @@ class RedisTimelines(_Client):
 
 
 class RedisTimelineReader(_Client):
-    """`infra.timelines.TimelineReader` on one Redis."""
+    """`infra.ports.timelines.TimelineReader` on one Redis."""
 
     def __init__(
         self, url: str, wait_seconds: float = READER_WAIT_SECONDS, clock: Clock = time.time

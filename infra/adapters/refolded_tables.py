@@ -37,9 +37,9 @@ from infra.adapters.table_making import (
     is_deferrable,
 )
 from infra.adapters.table_writer import TableWriter
-from infra.keepers import CannotVerify, Different, NotServed
-from infra.ports import CHANGES_CHANNEL
-from infra.tables import (
+from infra.ports.frames import CHANGES_CHANNEL
+from infra.ports.keepers import CannotVerify, Different, NotServed
+from infra.ports.tables import (
     AnyTable,
     CountTable,
     Folded,

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from infra.adapters.connections import bounded, closing, connect
-from infra.ports import PlaceLost
+from infra.ports.frames import PlaceLost
 
 LOCK = 7_881_702_245_171
 LOCK_EVERY_SECONDS = 0.5

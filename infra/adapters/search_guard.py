@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from infra.search_reads import SearchUnanswered
+from infra.ports.search_reads import SearchUnanswered
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""`infra.search.SetAside` on `public.dead_letters`: the documents that the search server refuses.
+"""`ports.search.SetAside` on `public.dead_letters`: the documents that the search server refuses.
 
 A letter holds the event that its document was last written for; the document itself is read anew
 whenever it is tried again.
@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from typing import Self
 
 from infra.adapters.pools import Pool
-from infra.codec import encode_state, partition_of, stored_tag
-from infra.ports import Recorded
+from infra.formats.codec import encode_state, stored_tag
+from infra.ports.frames import partition_of
+from infra.ports.log import Recorded
 
 CONNECTIONS_MAX = 1
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from opensearchpy import AsyncOpenSearch
 
 from infra.adapters.opensearch_index import OpenSearchStore
-from infra.search import SearchIndexState
-from infra.search_documents import INDICES
+from infra.ports.search import SearchIndexState
+from infra.ports.search_documents import INDICES
 
 FILLING_SECONDS = 1.0
 COMPLETE_SECONDS = 5.0

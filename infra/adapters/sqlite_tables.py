@@ -1,7 +1,7 @@
 """Read tables in a file of their own that is gone when it is closed: for folds beside what is live.
 
 Changes are written one by one, in the order of the log, by the plainest statements that do what
-`infra.tables` says of them.
+`infra.ports.tables` says of them.
 """
 
 import base64
@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from infra.event_shapes import timestamp
-from infra.ports import OPEN
-from infra.tables import (
+from infra.formats.event_shapes import timestamp
+from infra.ports.log import OPEN
+from infra.ports.tables import (
     Add,
     AnyTable,
     Blank,

@@ -12,9 +12,9 @@ from psycopg import sql
 from domain.shared.identifiers import EPOCH_MS, RANDOM_BITS
 from infra.adapters.log_listener import HEAD
 from infra.adapters.pools import Connection, Pool
-from infra.codec import Line, decode_lines
-from infra.ports import OPEN
-from infra.system_state import (
+from infra.formats.codec import Line, decode_lines
+from infra.ports.log import OPEN
+from infra.ports.system_state import (
     PROCESS,
     PROJECTION,
     Checkouts,

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from psycopg import sql
 
-from infra.ports import OPEN
-from infra.tables import AnyTable, CountTable, RangeTable
+from infra.ports.log import OPEN
+from infra.ports.tables import AnyTable, CountTable, RangeTable
 
 # Rows are updated in place: `until` of rows that end, and all numbers of counts.
 ROWS_FILLFACTOR = 95

@@ -10,8 +10,8 @@ from infra.adapters.change_sets import ChangeSet, CountChanges, Key, RowChanges,
 from infra.adapters.copy_format import Encode, Values, bigints, column_encoder, row_encoder
 from infra.adapters.projection_builds import Connection
 from infra.adapters.table_making import deferred_name
-from infra.ports import OPEN
-from infra.tables import AnyTable, CountTable, Folded, RangeTable
+from infra.ports.log import OPEN
+from infra.ports.tables import AnyTable, CountTable, Folded, RangeTable
 
 FEW = 200
 """Up to so many events, waiting for the server costs more than its work."""

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from infra.ports import LogUnavailable
-from infra.reads import ReadsUnavailable
+from infra.ports.log import LogUnavailable
+from infra.ports.reads import ReadsUnavailable
 
 K = TypeVar("K")
 V = TypeVar("V")

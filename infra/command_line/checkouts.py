@@ -11,8 +11,8 @@ from infra.command_line.verb import Context, Failure, print_json
 from infra.composition import checkouts
 from infra.composition.checkouts import STATUSES, NoSuchCheckout
 from infra.composition.running import find_system
-from infra.ports import LogUnavailable
-from infra.reads import ReadsUnavailable
+from infra.ports.log import LogUnavailable
+from infra.ports.reads import ReadsUnavailable
 
 LIMIT = 50
 

@@ -12,8 +12,8 @@ from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, Failure, print_json
 from infra.composition import dead_letters
 from infra.composition.running import find_system
+from infra.ports.tables import StoreUnavailable
 from infra.runtime.dead_letters import NoSuchLetter, NotSetAside
-from infra.tables import StoreUnavailable
 
 Call = Callable[[dead_letters.Opened], Awaitable[Any]]
 

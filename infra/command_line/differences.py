@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from infra.keepers import Different
+from infra.ports.keepers import Different
 
 SHOWN_MAX = 48
 

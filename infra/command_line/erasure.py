@@ -24,7 +24,7 @@ from infra.composition.erasure_proof import (
     write_texts,
 )
 from infra.composition.running import find_system
-from infra.ports import LogUnavailable
+from infra.ports.log import LogUnavailable
 
 PROBLEMS = (NoSuchMember, NotSigned, LogUnavailable, psycopg.Error, redis.RedisError, OSError)
 

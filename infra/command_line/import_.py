@@ -17,7 +17,7 @@ from infra.command_line.progress import progress_bar
 from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
 from infra.composition.importing import FileBroken, lines_of, objects_of, opened
 from infra.composition.running import find_system
-from infra.ports import LogUnavailable
+from infra.ports.log import LogUnavailable
 from infra.runtime.imports import Summary
 
 BAD_LINES_SHOWN_MAX = 20

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 
-from infra.codec import EVENT_CLASSES
 from infra.command_line.log_history import declare_history
 from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
@@ -12,6 +11,7 @@ from infra.command_line.processes import names
 from infra.command_line.verb import AskedWrongly, Context, print_json
 from infra.composition.log_reading import tail
 from infra.composition.running import find_system
+from infra.formats.codec import EVENT_CLASSES
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from infra.command_line.verb import Failure
-from infra.ports import LogUnavailable
+from infra.ports.log import LogUnavailable
 
 
 @contextlib.contextmanager

@@ -13,8 +13,8 @@ from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, prin
 from infra.command_line.watching import watching
 from infra.composition.keepers import keepers
 from infra.composition.running import find_system
-from infra.event_shapes import camel
-from infra.keepers import (
+from infra.formats.event_shapes import camel
+from infra.ports.keepers import (
     AlreadyRebuilding,
     CannotSwitch,
     CannotVerify,
@@ -24,9 +24,9 @@ from infra.keepers import (
     Rebuilt,
     Wishes,
 )
-from infra.ports import LogUnavailable
-from infra.tables import StoreUnavailable
-from infra.timelines import TimelinesUnavailable
+from infra.ports.log import LogUnavailable
+from infra.ports.tables import StoreUnavailable
+from infra.ports.timelines import TimelinesUnavailable
 
 Call = Callable[[Keeper, Progress], Awaitable[Any]]
 

@@ -9,7 +9,7 @@ import msgspec
 import infra
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import FAILED, AskedWrongly, Context, print_json
-from infra.event_schemas import Schema, differences, schemas
+from infra.formats.event_schemas import Schema, differences, schemas
 
 WRITTEN = Path(infra.__file__).parents[1] / "docs" / "events"
 

@@ -14,11 +14,11 @@ from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, prin
 from infra.command_line.watching import watching
 from infra.composition.keepers import keepers, verifications, verify_one
 from infra.composition.running import find_system
-from infra.event_shapes import camel
-from infra.keepers import Different, NotServed, Verified
-from infra.ports import LogUnavailable
-from infra.tables import StoreUnavailable
-from infra.timelines import TimelinesUnavailable
+from infra.formats.event_shapes import camel
+from infra.ports.keepers import Different, NotServed, Verified
+from infra.ports.log import LogUnavailable
+from infra.ports.tables import StoreUnavailable
+from infra.ports.timelines import TimelinesUnavailable
 
 
 def declare_verify(kinds: Any) -> None:

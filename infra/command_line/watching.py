@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from infra import keepers
 from infra.command_line.verb import Context
+from infra.ports import keepers
 
 LINE_SECONDS = 5.0
 

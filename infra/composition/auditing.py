@@ -16,14 +16,14 @@ from infra.composition.settings import Settings
 from infra.composition.tables_keeper import HOUR_SECONDS, key_columns
 from infra.composition.timelines_keeper import opened as timelines_opened
 from infra.composition.verifying import remake, verify
-from infra.keepers import Different, NotServed
+from infra.ports.keepers import Different, NotServed
+from infra.ports.tables import Add, AnyTable, CountTable, Part
+from infra.ports.timelines import TimelinesUnavailable
 from infra.runtime.audit import Audit, Budget, Drift, Look, Looked
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import nothing_told
 from infra.runtime.timeline_check import Unlike
 from infra.runtime.upkeep import Upkeep
-from infra.tables import Add, AnyTable, CountTable, Part
-from infra.timelines import TimelinesUnavailable
 from projections import COMMERCE, SOCIAL
 
 LEASE = "upkeep"

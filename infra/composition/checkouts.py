@@ -14,12 +14,12 @@ from domain.commerce.stock.decider import stock_stream
 from domain.shared.identifiers import id_text
 from infra.adapters.connections import connected
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
-from infra.codec import Line, decode_lines
 from infra.composition.settings import Settings
-from infra.event_shapes import data_of
-from infra.ports import LogUnavailable, Recorded
+from infra.formats.codec import Line, decode_lines
+from infra.formats.event_shapes import data_of
+from infra.ports.log import LogUnavailable, Recorded
+from infra.ports.sagas import StockNews
 from infra.runtime.event_documents import document
-from infra.sagas import StockNews
 from processes import checkout as process
 from processes import returns
 

@@ -54,16 +54,8 @@ from infra.http.self_description import About
 from infra.http.server import serve as serve_http
 from infra.http.traced import TracedEntrance
 from infra.measures import Histogram
-from infra.ports import (
-    Clock,
-    Credentials,
-    EventLog,
-    Keyring,
-    LogUnavailable,
-    Passwords,
-    Recorded,
-    StoredAnswer,
-)
+from infra.ports.log import Clock, EventLog, LogUnavailable, Recorded, StoredAnswer
+from infra.ports.secrets import Credentials, Keyring, Passwords
 from infra.runtime.execute import Executor
 from infra.tracing import Spans
 

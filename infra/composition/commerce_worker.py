@@ -19,13 +19,14 @@ from infra.adapters.payment_secrets import PAYMENTS_KEY, PostgresPaymentSecrets
 from infra.adapters.postgres_commerce_reads import PostgresOpenWork
 from infra.adapters.process_lease import LeaseLost, lease
 from infra.adapters.process_progress import PostgresProgress
-from infra.codec import COMMERCE_PARTITIONS
-from infra.commerce_reads import WorkRow
 from infra.composition.settings import Settings
 from infra.composition.tasks import COMMERCE_PROCESSES
 from infra.composition.tracing import TracedLog, spans_for
-from infra.payments import Payments, PaymentSecrets
-from infra.ports import Frame, LogUnavailable, Parked, Progress, Settled
+from infra.ports.commerce_reads import WorkRow
+from infra.ports.frames import COMMERCE_PARTITIONS, Frame
+from infra.ports.log import LogUnavailable
+from infra.ports.payments import Payments, PaymentSecrets
+from infra.ports.processes import Parked, Progress, Settled
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.frames import LogLines
 from infra.runtime.holds import Waiting

@@ -8,17 +8,17 @@ from typing import Any
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_projections import PostgresProjections
-from infra.codec import Line, decode_lines, person_of
 from infra.composition import commerce_worker
 from infra.composition.projection_worker import erasing
 from infra.composition.search_keeper import SearchKeeper
 from infra.composition.settings import Settings
 from infra.composition.tasks import COMMERCE_PROCESSES, SOCIAL_PROCESSES
-from infra.event_shapes import data_of
+from infra.formats.codec import Line, decode_lines, person_of
+from infra.formats.event_shapes import data_of
+from infra.ports.tables import DeadLetter
 from infra.runtime.dead_letters import DeadLetters, Outcome, require_set_aside
 from infra.runtime.event_documents import document
 from infra.runtime.react import ProcessRunner
-from infra.tables import DeadLetter
 from projections import COMMERCE, SOCIAL
 from projections.search import SEARCH
 

@@ -35,10 +35,10 @@ from infra.adapters.text_searches import (
     search_redis,
     search_topics,
 )
-from infra.codec import decode_lines, person_of, personal_fields, username_key
 from infra.composition.export_folders import remembered
 from infra.composition.settings import Settings
-from infra.ports import Recorded
+from infra.formats.codec import decode_lines, person_of, personal_fields, username_key
+from infra.ports.log import Recorded
 from infra.runtime.log_ranges import lines_between
 
 SIGNED_WITH = "erasure reports"

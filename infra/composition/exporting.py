@@ -19,11 +19,12 @@ from infra.adapters.export_folder import (
 )
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.parquet_events import Segment, SegmentWriter
-from infra.codec import Line, decode_lines, people_of
 from infra.composition.export_folders import remember
 from infra.composition.settings import Settings
-from infra.event_shapes import opened_by
-from infra.ports import Recorded, Unreadable
+from infra.formats.codec import Line, decode_lines, people_of
+from infra.formats.event_shapes import opened_by
+from infra.ports.frames import Unreadable
+from infra.ports.log import Recorded
 from infra.runtime.log_ranges import lines_between
 from infra.runtime.rebuild import rare_collections
 

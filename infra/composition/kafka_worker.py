@@ -6,10 +6,10 @@ import msgspec
 from structlog.stdlib import get_logger
 
 from infra.adapters.kafka_log import TOPICS
-from infra.codec import decode_frame
 from infra.composition.relay import have_topics
 from infra.composition.settings import Settings
-from infra.ports import Frame, ProjectionRunner
+from infra.formats.codec import decode_frame
+from infra.ports.frames import Frame, ProjectionRunner
 from infra.runtime.faust_worker import build_worker
 
 log = get_logger(__name__)

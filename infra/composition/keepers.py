@@ -10,7 +10,7 @@ from infra.composition.settings import Settings
 from infra.composition.tables_keeper import TablesKeeper
 from infra.composition.timelines_keeper import TimelinesKeeper
 from infra.composition.verifying import verify_together
-from infra.keepers import CannotVerify, Keeper, Progress, Verified
+from infra.ports.keepers import CannotVerify, Keeper, Progress, Verified
 from projections import COMMERCE, SOCIAL
 from projections.search import SEARCH
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.log_queries import LogQueries, Progress, Summed
-from infra.codec import Line, decode_lines, ordering_key
 from infra.composition.log_reading import documents
 from infra.composition.settings import Settings
-from infra.event_shapes import camel
-from infra.ports import Keyring, Recorded
-from infra.tables import Add, Change, Forget, Insert
+from infra.formats.codec import Line, decode_lines
+from infra.formats.event_shapes import camel
+from infra.ports.frames import ordering_key
+from infra.ports.log import Recorded
+from infra.ports.secrets import Keyring
+from infra.ports.tables import Add, Change, Forget, Insert
 from projections import COMMERCE, SOCIAL
 
 WITHIN = 1_000_000

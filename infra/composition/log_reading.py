@@ -7,8 +7,8 @@ from typing import Any
 from domain.social.member.events import MemberErased
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
-from infra.codec import Line, decode_lines, person_of
 from infra.composition.settings import Settings
+from infra.formats.codec import Line, decode_lines, person_of
 from infra.runtime.event_documents import document, unreadable_document
 
 LINES_AT_ONCE = 1_000

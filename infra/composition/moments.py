@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from infra.adapters.postgres_reads import PostgresReads
-from infra.reads import ReadsUnavailable
+from infra.ports.reads import ReadsUnavailable
 
 PAUSE_SECONDS = 5.0
 WORK_SECONDS = 5.0

@@ -21,7 +21,6 @@ from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
 from infra.adapters.process_progress import PostgresProgress
 from infra.adapters.redis_timelines import RedisTimelines
-from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
 from infra.composition import commerce_worker, kafka_worker
 from infra.composition.auditing import look_after
 from infra.composition.metrics_server import serve_metrics
@@ -30,7 +29,8 @@ from infra.composition.settings import Settings
 from infra.composition.tables_keeper import HOUR_SECONDS
 from infra.composition.tasks import Tasks, halves
 from infra.composition.tracing import TracedLog, spans_for
-from infra.keepers import AlreadyRebuilding
+from infra.ports.frames import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
+from infra.ports.keepers import AlreadyRebuilding
 from infra.runtime.applied_spans import AppliedSpans
 from infra.runtime.appliers import ApplierMetrics, Appliers
 from infra.runtime.checkout_outcomes import CheckoutOutcomes

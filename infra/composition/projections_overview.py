@@ -11,9 +11,9 @@ from confluent_kafka import KafkaException
 from infra.adapters.connections import connected
 from infra.adapters.kafka_log import consumer_groups, consumer_lag
 from infra.adapters.projection_builds import overview as builds_overview
-from infra.codec import Line, decode_lines
 from infra.composition.settings import Settings
-from infra.ports import BrokerUnavailable
+from infra.formats.codec import Line, decode_lines
+from infra.ports.frames import BrokerUnavailable
 from projections import SOCIAL
 
 WAITING = "SELECT count(*) FROM log.events WHERE notification_id > %s"

@@ -24,16 +24,13 @@ from infra.adapters.postgres_discovery import PostgresDemand, PostgresDiscovery
 from infra.adapters.postgres_reads import PostgresReads
 from infra.adapters.redis_timelines import RedisTimelineReader
 from infra.adapters.system_view import SystemView
-from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS, username_key
-from infra.commerce_reads import PROJECTIONS as COMMERCE_PROJECTIONS
-from infra.commerce_reads import CommerceReads
 from infra.composition.moments import moments_indexed
 from infra.composition.revocations import follow_revocations
 from infra.composition.search_reads import search_reads
 from infra.composition.seen_positions import SeenPositions
 from infra.composition.settings import Settings
 from infra.composition.tracing import spans_for
-from infra.discovery import Demand, Discovery
+from infra.formats.codec import username_key
 from infra.http import self_description
 from infra.http.authentication import Authenticator, Revocations, Tokens
 from infra.http.consistency import Applied
@@ -44,14 +41,19 @@ from infra.http.self_description import About
 from infra.http.server import serve as serve_http
 from infra.http.traced import TracedEntrance
 from infra.http.whole_pages import WholePages
-from infra.ports import Clock, Keyring
-from infra.reads import Changes, Reads, ReadsUnavailable
+from infra.ports.commerce_reads import PROJECTIONS as COMMERCE_PROJECTIONS
+from infra.ports.commerce_reads import CommerceReads
+from infra.ports.discovery import Demand, Discovery
+from infra.ports.frames import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
+from infra.ports.log import Clock
+from infra.ports.reads import Changes, Reads, ReadsUnavailable
+from infra.ports.search_reads import SearchReads
+from infra.ports.secrets import Keyring
+from infra.ports.system_state import SystemState
+from infra.ports.timelines import TimelineReader, TimelinesUnavailable
 from infra.runtime.frames import LogLines
 from infra.runtime.live import Live
 from infra.runtime.system_metrics import SystemMetrics
-from infra.search_reads import SearchReads
-from infra.system_state import SystemState
-from infra.timelines import TimelineReader, TimelinesUnavailable
 from infra.tracing import Spans
 from query_api import (
     cart,

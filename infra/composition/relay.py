@@ -14,7 +14,7 @@ from infra.adapters.relay_place import hold_place
 from infra.composition.metrics_server import serve_metrics
 from infra.composition.settings import Settings
 from infra.measures import Counts, Gauges
-from infra.ports import BrokerUnavailable
+from infra.ports.frames import BrokerUnavailable
 from infra.runtime.relay import Place, Relay
 
 TOPICS_RETRY_SECONDS = 1.0

@@ -15,9 +15,9 @@ from msgspec import Struct
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.sqlite_tables import SqliteTables
-from infra.codec import decode_lines
 from infra.composition.settings import Settings
-from infra.ports import Recorded
+from infra.formats.codec import decode_lines
+from infra.ports.log import Recorded
 from infra.runtime.log_ranges import lines_between
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import rare_collections

@@ -6,7 +6,7 @@ import time
 
 from domain.shared.identifiers import id_text
 from infra.http.authentication import Revocations
-from infra.reads import Changes, Reads, ReadsUnavailable
+from infra.ports.reads import Changes, Reads, ReadsUnavailable
 
 RETRY_SECONDS = 1.0
 SESSIONS, MEMBERS = "sessions", "members"

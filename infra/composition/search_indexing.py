@@ -12,11 +12,11 @@ from infra.adapters.postgres_documents import PostgresDocuments
 from infra.adapters.search_client import search_client
 from infra.adapters.search_letters import PostgresSetAside
 from infra.composition.settings import Settings
-from infra.keepers import AlreadyRebuilding
+from infra.ports.keepers import AlreadyRebuilding
+from infra.ports.search import SearchProjection
 from infra.runtime.frames import LogLines
 from infra.runtime.search_filling import Alone, Filling
 from infra.runtime.search_indexing import Pace, SearchIndexing, SearchMetrics, running
-from infra.search import SearchProjection
 
 
 async def indexing(  # noqa: PLR0913, PLR0917

@@ -1,4 +1,4 @@
-"""A search index, as operators see it: `infra.keepers.Keeper`, assembled."""
+"""A search index, as operators see it: `infra.ports.keepers.Keeper`, assembled."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from infra.adapters.search_letters import PostgresSetAside
 from infra.composition.projections_overview import with_lag
 from infra.composition.search_indexing import alone
 from infra.composition.settings import Settings
-from infra.keepers import (
+from infra.ports.keepers import (
     AlreadyRebuilding,
     CannotSwitch,
     CannotVerify,
@@ -29,12 +29,12 @@ from infra.keepers import (
     Verified,
     Wishes,
 )
+from infra.ports.search import Build, IndexLost, SearchProjection, SearchUnavailable
+from infra.ports.search_documents import POSTS
+from infra.ports.tables import StoreUnavailable
 from infra.runtime.search_comparison import LOOK_SECONDS, SearchComparison
 from infra.runtime.search_filling import Filling, writes_of
 from infra.runtime.search_indexing import SearchIndexing, SearchMetrics
-from infra.search import Build, IndexLost, SearchProjection, SearchUnavailable
-from infra.search_documents import POSTS
-from infra.tables import StoreUnavailable
 
 REQUEST_SECONDS = 60.0
 KINDS = {"search_posts": "post", "search_members": "member", "search_products": "product"}

@@ -4,7 +4,7 @@ from infra.adapters.opensearch_search import OpenSearchReads
 from infra.adapters.search_client import search_client
 from infra.adapters.search_guard import Guard
 from infra.composition.settings import Settings
-from infra.search_reads import PostRanking
+from infra.ports.search_reads import PostRanking
 
 
 def search_reads(settings: Settings, guard: Guard | None = None) -> OpenSearchReads:

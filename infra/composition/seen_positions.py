@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
 from infra.http.problems import invalid_parameter
+from infra.ports.frames import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
 from infra.runtime.applied_history import AppliedHistory
 
 PAGES = "pages"

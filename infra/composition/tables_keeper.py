@@ -1,4 +1,4 @@
-"""The read tables of one projection, as operators see them: `infra.keepers.Keeper`, assembled."""
+"""The read tables of one projection, as operators see them: `ports.keepers.Keeper`, assembled."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -11,10 +11,10 @@ from infra.adapters.postgres_builds import PostgresBuilds
 from infra.composition.projections_overview import overview_of_tables
 from infra.composition.settings import Settings
 from infra.composition.verifying import remake, verify
-from infra.keepers import NoSuchKey, Progress, Rebuilt, Verified, Wishes
+from infra.ports.keepers import NoSuchKey, Progress, Rebuilt, Verified, Wishes
+from infra.ports.tables import AnyTable, CountTable, Part, RangeTable
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import Rebuilder
-from infra.tables import AnyTable, CountTable, Part, RangeTable
 
 HOUR_SECONDS = 3600.0
 ALSO_CALLED = {

@@ -1,4 +1,4 @@
-"""Home timelines in Redis, as operators see them: `infra.keepers.Keeper`, assembled."""
+"""Home timelines in Redis, as operators see them: `infra.ports.keepers.Keeper`, assembled."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
 from infra.composition.projections_overview import with_lag
 from infra.composition.settings import Settings
 from infra.composition.tasks import TIMELINES
-from infra.keepers import (
+from infra.ports.keepers import (
     EXAMPLES_MAX,
     CannotSwitch,
     Different,
@@ -23,10 +23,10 @@ from infra.keepers import (
     Verified,
     Wishes,
 )
-from infra.reads import ReadsUnavailable
+from infra.ports.reads import ReadsUnavailable
+from infra.ports.tables import StoreUnavailable
+from infra.ports.timelines import TimelinesUnavailable
 from infra.runtime.timeline_check import TimelineCheck, Unlike
-from infra.tables import StoreUnavailable
-from infra.timelines import TimelinesUnavailable
 
 CONNECT_SECONDS = 5.0
 VERSION = 1

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from infra.composition.watching import Labels, Look, Scrape, quantile
-from infra.event_shapes import camel
+from infra.formats.event_shapes import camel
 
 PAGES_MAX = 12
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

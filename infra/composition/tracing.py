@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from infra.composition.settings import Settings
-from infra.ports import EventLog, Recorded, StoredAnswer
+from infra.ports.log import EventLog, Recorded, StoredAnswer
 from infra.tracing import Span, Spans, above_event, event_span, trace_of
 
 

@@ -14,14 +14,15 @@ from typing import Any
 import msgspec
 
 from infra.adapters.log_queries import LogQueries
-from infra.codec import decode_lines, partition_of, stored_tag
 from infra.composition.log_history import position_in
 from infra.composition.process_metrics import Target
 from infra.composition.settings import Settings
 from infra.composition.watching import Watcher, watching
-from infra.ports import Recorded
+from infra.formats.codec import decode_lines, stored_tag
+from infra.ports.frames import partition_of
+from infra.ports.log import Recorded
+from infra.ports.system_state import PROJECTION, SystemState
 from infra.runtime.applied_history import AppliedAt
-from infra.system_state import PROJECTION, SystemState
 
 WITHIN = 1_000_000
 STRETCH = 100_000

@@ -10,15 +10,16 @@ from msgspec.structs import replace
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.refolded_tables import RefoldedTables, refolded
-from infra.codec import decode_lines, partition_of
 from infra.composition.settings import Settings
-from infra.keepers import EXAMPLES_MAX, CannotVerify, NotServed, Progress, Verified
-from infra.ports import Recorded
+from infra.formats.codec import decode_lines
+from infra.ports.frames import partition_of
+from infra.ports.keepers import EXAMPLES_MAX, CannotVerify, NotServed, Progress, Verified
+from infra.ports.log import Recorded
+from infra.ports.tables import Add, Blank, Change, Close, Folded, Forget, Insert, Part, Revise
 from infra.runtime.at_once import all_of
 from infra.runtime.log_ranges import lines_between
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import LOAD_LINES, nothing_told, rare_collections
-from infra.tables import Add, Blank, Change, Close, Folded, Forget, Insert, Part, Revise
 
 PACED_LINES = 500
 COMPARED_AT_ONCE = 2

@@ -13,9 +13,9 @@ from infra.adapters.redis_timelines import RedisTimelineReader
 from infra.adapters.system_view import SystemView
 from infra.composition.process_metrics import Target, read_targets
 from infra.composition.settings import Settings, service_address
-from infra.ports import LogUnavailable
-from infra.system_state import SystemState
-from infra.timelines import TimelinesUnavailable
+from infra.ports.log import LogUnavailable
+from infra.ports.system_state import SystemState
+from infra.ports.timelines import TimelinesUnavailable
 
 SCRAPE_SECONDS = 2.0
 SCRAPE_BYTES_MAX = 16 * 1024 * 1024

@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from domain.shared.rejection import Conflict, Forbidden, Invalid, NotFound, Rejection
-from infra.ports import KeyDestroyed, LogUnavailable, StreamMoved
-from infra.reads import ReadsUnavailable
+from infra.ports.log import LogUnavailable, StreamMoved
+from infra.ports.reads import ReadsUnavailable
+from infra.ports.secrets import KeyDestroyed
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE_RETRY_SECONDS = 1

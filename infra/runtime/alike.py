@@ -9,8 +9,9 @@ import traceback
 from collections import defaultdict
 from collections.abc import Iterable
 
-from infra.codec import EVENT_CLASSES, stored_tag
-from infra.ports import Recorded, Unreadable
+from infra.formats.codec import EVENT_CLASSES, stored_tag
+from infra.ports.frames import Unreadable
+from infra.ports.log import Recorded
 
 KEYS_MAX = 20
 """So many keys of one batch fail alike by the fault of our code."""

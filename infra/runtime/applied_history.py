@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from infra.ports import Frame
+from infra.ports.frames import Frame
 
 BATCHES_MAX = 2_000
 """So many batches are remembered for each applier and partition."""

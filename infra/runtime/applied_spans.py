@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from infra.ports import Frame
+from infra.ports.frames import Frame
 from infra.tracing import Span, Spans, event_span, span_of, trace_of
 
 

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from domain.shared.message import tag_of
 from infra.measures import FRESHNESS_SECONDS, Counts, Gauges, Histogram, Labels
-from infra.ports import Frame
+from infra.ports.frames import Frame
 from infra.runtime.applied_history import AppliedHistory
 from infra.runtime.applied_spans import AppliedSpans
 from infra.runtime.project import FrameApplier

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from infra.timelines import Keys, Members
+from infra.ports.timelines import Keys, Members
 
 MEMBERS_MAX = 8_000_000
 REMEMBERED_MAX = 100_000

@@ -15,11 +15,11 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from infra.keepers import CannotVerify
-from infra.ports import LogUnavailable
-from infra.reads import ReadsUnavailable
-from infra.tables import StoreUnavailable
-from infra.timelines import TimelinesUnavailable
+from infra.ports.keepers import CannotVerify
+from infra.ports.log import LogUnavailable
+from infra.ports.reads import ReadsUnavailable
+from infra.ports.tables import StoreUnavailable
+from infra.ports.timelines import TimelinesUnavailable
 
 PAUSE_SECONDS = 1.0
 DRIFTING_MAX = 1_000

@@ -8,7 +8,7 @@ after a quiet while, since taking partitions over costs each of them a pause.
 from dataclasses import dataclass
 from math import ceil
 
-from infra.codec import PARTITIONS_PER_HALF
+from infra.ports.frames import PARTITIONS_PER_HALF
 
 EVENTS_PER_WORKER_SECOND = 5_000
 """What one worker surely applies beside new events; measured ones do several times this."""

@@ -11,7 +11,7 @@ from domain.commerce.checkout.events import (
     CheckoutStarted,
 )
 from infra.measures import Counts
-from infra.ports import Frame
+from infra.ports.frames import Frame
 
 REASONS = frozenset({"capture_failed", "expired", "insufficient_stock", "payment_refused"})
 """The codes that checkouts fail with. What is none of them is counted as `other`."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 from structlog.stdlib import get_logger
 
-from infra.codec import Line, decode_lines
+from infra.formats.codec import Line, decode_lines
+from infra.ports.tables import DeadLetter, TableStore, TableTransaction
 from infra.runtime.project import attempt, described
 from infra.runtime.projection import Projection
-from infra.tables import DeadLetter, TableStore, TableTransaction
 
 log = get_logger(__name__)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from structlog.stdlib import get_logger
 
-from infra.ports import Frame, LogUnavailable, ProjectionRunner
+from infra.ports.frames import Frame, ProjectionRunner
+from infra.ports.log import LogUnavailable
+from infra.ports.tables import StoreUnavailable
 from infra.runtime.frames import LogLines, frames_between
-from infra.tables import StoreUnavailable
 
 LINES_MAX = 5_000
 WAIT_SECONDS = 1.0

@@ -3,9 +3,11 @@
 from typing import Any
 
 from domain.shared.message import tag_of
-from infra.codec import open_event
-from infra.event_shapes import data_of, timestamp
-from infra.ports import Keyring, Recorded, Unreadable
+from infra.formats.codec import open_event
+from infra.formats.event_shapes import data_of, timestamp
+from infra.ports.frames import Unreadable
+from infra.ports.log import Recorded
+from infra.ports.secrets import Keyring
 
 
 def document(recorded: Recorded, keyring: Keyring) -> dict[str, Any]:

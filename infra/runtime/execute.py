@@ -18,16 +18,9 @@ from msgspec import Struct, structs
 from domain.shared.decider import Decider
 from domain.shared.message import Command
 from domain.shared.rejection import Invalid, Rejection
-from infra.codec import person_of, seal_event
-from infra.ports import (
-    Clock,
-    EventLog,
-    Keyring,
-    LogUnavailable,
-    Recorded,
-    StoredAnswer,
-    StreamMoved,
-)
+from infra.formats.codec import person_of, seal_event
+from infra.ports.log import Clock, EventLog, LogUnavailable, Recorded, StoredAnswer, StreamMoved
+from infra.ports.secrets import Keyring
 
 ATTEMPTS_MAX = 8
 BACKOFF_SECONDS = 0.005

@@ -17,12 +17,11 @@ from datetime import datetime
 import numpy as np
 import structlog
 
-from infra.codec import partition_of
-from infra.packed_timeline import TIMELINE_MAX, encode_entries, encode_entry, represents
-from infra.ports import EventLog, Frame, LogUnavailable, Recorded
-from infra.runtime.audience import Audience, Audiences, Begun, audience_of
-from infra.tables import StoreUnavailable
-from infra.timelines import (
+from infra.formats.packed_timeline import TIMELINE_MAX, encode_entries, encode_entry, represents
+from infra.ports.frames import Frame, partition_of
+from infra.ports.log import EventLog, LogUnavailable, Recorded
+from infra.ports.tables import StoreUnavailable
+from infra.ports.timelines import (
     Bring,
     Effect,
     EffectOf,
@@ -39,6 +38,7 @@ from infra.timelines import (
     TimelineStore,
     TimelinesUnavailable,
 )
+from infra.runtime.audience import Audience, Audiences, Begun, audience_of
 
 log = structlog.get_logger(__name__)
 

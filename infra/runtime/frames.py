@@ -6,15 +6,15 @@ The relay sends them through Kafka; the embedded runner hands them over in memor
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from infra.codec import (
+from infra.formats.codec import FrameLines, Line, decode_lines
+from infra.ports.frames import (
     COMMERCE_PARTITIONS,
     SOCIAL_PARTITIONS,
-    FrameLines,
-    Line,
-    decode_lines,
+    Frame,
+    Unreadable,
     partition_of,
 )
-from infra.ports import Frame, Recorded, Unreadable
+from infra.ports.log import Recorded
 
 ALL_PARTITIONS = range(SOCIAL_PARTITIONS.start, COMMERCE_PARTITIONS.stop)
 

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from domain.shared.message import Command
-from infra.codec import COMMERCE_PARTITIONS
-from infra.ports import Clock, LogUnavailable, Recorded, StreamMoved
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Clock, LogUnavailable, Recorded, StreamMoved
 from infra.runtime.execute import Execute
 from infra.runtime.react import Process
 from infra.runtime.sagas import RETRY_SECONDS

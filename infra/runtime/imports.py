@@ -26,8 +26,9 @@ from domain.social.member.decider import username_stream
 from domain.social.member.values import check_username
 from domain.social.post.commands import PublishPost
 from domain.social.relation.commands import FollowMember
-from infra.codec import username_key
-from infra.ports import Clock, Credentials, Keyring, KeyTaken, LogUnavailable, StoredAnswer
+from infra.formats.codec import username_key
+from infra.ports.log import Clock, KeyTaken, LogUnavailable, StoredAnswer
+from infra.ports.secrets import Credentials, Keyring
 from infra.runtime.execute import Context, Executor, Outcome
 
 LINES_AT_ONCE = 5_000

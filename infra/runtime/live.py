@@ -11,9 +11,8 @@ from typing import Protocol
 
 import structlog
 
-from infra.codec import SOCIAL_PARTITIONS
-from infra.ports import Applied
-from infra.reads import Changes, Checkpoints, ReadsUnavailable
+from infra.ports.frames import SOCIAL_PARTITIONS, Applied
+from infra.ports.reads import Changes, Checkpoints, ReadsUnavailable
 
 log = structlog.get_logger(__name__)
 

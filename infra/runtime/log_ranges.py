@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from infra.codec import Line
+from infra.formats.codec import Line
 from infra.runtime.frames import LogLines
 
 LINES_AT_ONCE = 5_000

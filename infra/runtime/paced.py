@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-from infra.codec import Line
+from infra.formats.codec import Line
 from infra.runtime.frames import LogLines
 
 

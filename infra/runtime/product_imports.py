@@ -28,7 +28,7 @@ from domain.shared.identifiers import make_id
 from domain.shared.message import Command
 from domain.shared.money import Money
 from domain.shared.rejection import Rejection
-from infra.ports import KeyTaken, StoredAnswer
+from infra.ports.log import KeyTaken, StoredAnswer
 from infra.runtime.execute import Context
 from infra.runtime.imports import Importer, Line, chunks, reason
 

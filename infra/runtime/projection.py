@@ -7,9 +7,11 @@ from typing import Any
 
 from domain.shared.personal import Personal
 from domain.social.member.events import MemberErased
-from infra.codec import SOCIAL_PARTITIONS, people_of
-from infra.ports import Keyring, Recorded
-from infra.tables import AnyTable, Change
+from infra.formats.codec import people_of
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.secrets import Keyring
+from infra.ports.tables import AnyTable, Change
 
 __all__ = ["Projection", "TextOf", "TextsSealed"]
 

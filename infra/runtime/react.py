@@ -14,24 +14,10 @@ from typing import Any
 import structlog
 
 from domain.shared.message import Command
-from infra.codec import (
-    SOCIAL_PARTITIONS,
-    Line,
-    decode_lines,
-    encode_state,
-    ordering_key,
-    stored_tag,
-)
-from infra.ports import (
-    Frame,
-    LogUnavailable,
-    Parked,
-    Progress,
-    Recorded,
-    Settled,
-    StreamMoved,
-    Unreadable,
-)
+from infra.formats.codec import Line, decode_lines, encode_state, stored_tag
+from infra.ports.frames import SOCIAL_PARTITIONS, Frame, Unreadable, ordering_key
+from infra.ports.log import LogUnavailable, Recorded, StreamMoved
+from infra.ports.processes import Parked, Progress, Settled
 from infra.runtime.execute import Context, Execute
 from infra.runtime.frames import LogLines, frames_between
 

@@ -27,15 +27,23 @@ from typing import Protocol
 
 from structlog.stdlib import get_logger
 
-from infra.keepers import Build, CannotSwitch, CannotVerify, Progress, Rebuilt, Verified, Wishes
-from infra.ports import Frame
+from infra.ports.frames import Frame
+from infra.ports.keepers import (
+    Build,
+    CannotSwitch,
+    CannotVerify,
+    Progress,
+    Rebuilt,
+    Verified,
+    Wishes,
+)
+from infra.ports.tables import TableStore
 from infra.runtime.at_once import all_of
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.frames import LogLines, frames_between
 from infra.runtime.log_ranges import lines_between
 from infra.runtime.project import FrameApplier, Projector
 from infra.runtime.projection import Projection
-from infra.tables import TableStore
 
 LOAD_LINES = 20_000
 CLOSE_ENOUGH = 2_000

@@ -13,8 +13,9 @@ from typing import Protocol
 
 from structlog.stdlib import get_logger
 
-from infra.codec import FrameLines
-from infra.ports import BrokerUnavailable, LogUnavailable, PlaceLost
+from infra.formats.codec import FrameLines
+from infra.ports.frames import BrokerUnavailable, PlaceLost
+from infra.ports.log import LogUnavailable
 from infra.runtime.frames import Framer, LogLines
 
 LINES_MAX = 10_000

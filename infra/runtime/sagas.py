@@ -18,13 +18,13 @@ from domain.commerce.order.rejections import OrderMovedOn
 from domain.commerce.stock.rejections import OutOfStock, ReservationNotHeld
 from domain.shared.message import Command
 from domain.shared.rejection import Rejection
-from infra.codec import COMMERCE_PARTITIONS
-from infra.payments import Authorise, Payments, PaymentSecrets, SubmitDetails, Unanswered
-from infra.ports import Clock, LogUnavailable, Recorded, StreamMoved
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Clock, LogUnavailable, Recorded, StreamMoved
+from infra.ports.payments import Authorise, Payments, PaymentSecrets, SubmitDetails, Unanswered
+from infra.ports.sagas import Answered, Cause, Next, Question, Saga, StockNews
 from infra.runtime.execute import UNEXPLAINED, Context, Outcome, State
 from infra.runtime.react import Process
 from infra.runtime.timers import Errands, Timers
-from infra.sagas import Answered, Cause, Next, Question, Saga, StockNews
 
 ROUNDS_MAX = 20
 REACTIONS_AT_ONCE = 256

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from domain.shared.identifiers import id_number
-from infra.keepers import EXAMPLES_MAX, Different, Progress
+from infra.ports.keepers import EXAMPLES_MAX, Different, Progress
+from infra.ports.search import DocumentSource, Found, SearchStore, Served, Write
 from infra.runtime.search_filling import encode
-from infra.search import DocumentSource, Found, SearchStore, Served, Write
 
 LOOKS = 6
 LOOK_SECONDS = 1.0

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 import msgspec
 from structlog.stdlib import get_logger
 
-from infra.search import Build, DocumentSource, Found, Pinned, SearchStore, Write
+from infra.ports.search import Build, DocumentSource, Found, Pinned, SearchStore, Write
 
 log = get_logger(__name__)
 

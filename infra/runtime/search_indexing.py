@@ -19,13 +19,10 @@ from prometheus_client import CollectorRegistry
 from structlog.stdlib import get_logger
 
 from domain.shared.identifiers import known_id_number
-from infra.codec import partition_of
 from infra.measures import FRESHNESS_SECONDS, Counts, Gauges, Histogram
-from infra.ports import Frame, LogUnavailable, Recorded
-from infra.runtime.frames import LogLines, frames_between
-from infra.runtime.project import GapFound, planned
-from infra.runtime.search_filling import Filling, writes_of
-from infra.search import (
+from infra.ports.frames import Frame, partition_of
+from infra.ports.log import LogUnavailable, Recorded
+from infra.ports.search import (
     DocumentSource,
     IndexLost,
     Read,
@@ -36,7 +33,10 @@ from infra.search import (
     Touched,
     Write,
 )
-from infra.tables import StoreUnavailable
+from infra.ports.tables import StoreUnavailable
+from infra.runtime.frames import LogLines, frames_between
+from infra.runtime.project import GapFound, planned
+from infra.runtime.search_filling import Filling, writes_of
 
 log = get_logger(__name__)
 

@@ -14,7 +14,8 @@ from datetime import datetime
 
 from domain.shared.message import Command
 from domain.shared.rejection import Invalid, Rejection
-from infra.ports import Clock, EventLog, Keyring, Recorded, StreamMoved
+from infra.ports.log import Clock, EventLog, Recorded, StreamMoved
+from infra.ports.secrets import Keyring
 from infra.runtime.execute import (
     UNEXPLAINED,
     Context,

@@ -9,9 +9,10 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from infra.ports import Frame, LogUnavailable
+from infra.ports.frames import Frame
+from infra.ports.log import LogUnavailable
+from infra.ports.tables import StoreUnavailable
 from infra.runtime.project import FrameApplier
-from infra.tables import StoreUnavailable
 
 QUIET_SECONDS = 0.5
 

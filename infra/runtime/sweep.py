@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import structlog
 
-from infra.packed_timeline import graves_for, standing_in
-from infra.ports import LogUnavailable
-from infra.tables import StoreUnavailable
-from infra.timelines import TimelineSources, TimelineStore, TimelinesUnavailable
+from infra.formats.packed_timeline import graves_for, standing_in
+from infra.ports.log import LogUnavailable
+from infra.ports.tables import StoreUnavailable
+from infra.ports.timelines import TimelineSources, TimelineStore, TimelinesUnavailable
 
 log = structlog.get_logger(__name__)
 

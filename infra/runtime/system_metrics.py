@@ -8,9 +8,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from infra.measures import Gauges, Labels
-from infra.ports import LogUnavailable
+from infra.ports.log import LogUnavailable
+from infra.ports.system_state import PROCESS, PROJECTION, SystemState
 from infra.runtime.autoscaling import Load, workers_wanted
-from infra.system_state import PROCESS, PROJECTION, SystemState
 
 LOOK_SECONDS_MAX = 3.0
 FRESH_SECONDS = 1.0

@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from infra.packed_timeline import TIMELINE_MAX, Positions, brought_since, decode
-from infra.reads import Pulled
-from infra.timelines import CelebritiesOf, PackedTimeline, TimelineReader
+from infra.formats.packed_timeline import TIMELINE_MAX, Positions, brought_since, decode
+from infra.ports.reads import Pulled
+from infra.ports.timelines import CelebritiesOf, PackedTimeline, TimelineReader
 
 BEFORE_FOLLOW_MAX = 20
 LEAP = 1 << 20
@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.02
 
 
 class Tables(Protocol):
-    """What is asked of the read tables; see `infra.reads.Reads`."""
+    """What is asked of the read tables; see `infra.ports.reads.Reads`."""
 
     async def pull(self, member_id: int, position: int) -> Pulled: ...
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
 
-from infra.ports import Clock
+from infra.ports.log import Clock
 
 LOOK_SECONDS = 1.0
 """Timers look at the clock this often at least, so that a jump of the clock is noticed."""

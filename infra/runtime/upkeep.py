@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from infra.ports import LogUnavailable
-from infra.tables import StoreUnavailable
+from infra.ports.log import LogUnavailable
+from infra.ports.tables import StoreUnavailable
 
 EVERY_SECONDS = 300.0
 STEP_SECONDS = 0.5

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from infra.codec import EVENT_CLASSES
 from infra.command_line.main import VERBS, build_parser
 from infra.composition.settings import Settings, variable_name
+from infra.formats.codec import EVENT_CLASSES
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"

@@ -13,7 +13,7 @@ from domain.events import UPCASTS, AnyEvent, OldEvent
 from domain.shared.message import Command, Event, tag_of
 from domain.shared.personal import Personal
 from domain.shared.rejection import Conflict, Forbidden, Invalid, NotFound, Rejection
-from infra.codec import personal_fields
+from infra.formats.codec import personal_fields
 from tests.contract.record_events import sample
 
 DOMAIN = Path(__file__).parents[2] / "domain"

@@ -18,7 +18,7 @@ import uvloop
 from domain.social.engagement.events import PostLiked
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 from infra.servers.postgres import start_postgres
 from infra.servers.process import wheel_folder
 from tests.benchmarks.harness import Result, interleaved

@@ -28,13 +28,14 @@ from domain.commerce.stock.commands import ReceiveStock
 from domain.shared.money import Money
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_projections import PostgresProjections
-from infra.codec import COMMERCE_PARTITIONS
 from infra.composition import command_api, commerce_worker, projection_worker
 from infra.composition.command_api import opened
 from infra.composition.logging import configure_logging
 from infra.composition.settings import Settings
 from infra.composition.tasks import COMMERCE_PROCESSES, halves
-from infra.payments import (
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import LogUnavailable
+from infra.ports.payments import (
     Accepted,
     Answer,
     Authorise,
@@ -43,7 +44,6 @@ from infra.payments import (
     PaymentRequest,
     Refused,
 )
-from infra.ports import LogUnavailable
 from infra.runtime.appliers import ApplierMetrics
 from infra.runtime.execute import Executor
 from infra.runtime.rebuild import rare_collections

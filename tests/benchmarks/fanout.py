@@ -22,7 +22,7 @@ import redis
 import uvloop
 
 from infra.adapters.redis_connection import command
-from infra.packed_timeline import TIMELINE_MAX
+from infra.formats.packed_timeline import TIMELINE_MAX
 from tests.benchmarks.fanout_world import FanoutWorld, fanning_out, valkey
 from tests.benchmarks.harness import Result, interleaved
 

@@ -15,12 +15,12 @@ from domain.shared.identifiers import id_text
 from domain.shared.personal import Personal
 from domain.social.post.events import PostPublished
 from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
-from infra.codec import SOCIAL_PARTITIONS, partition_of
-from infra.packed_timeline import TIMELINE_MAX
-from infra.ports import Frame, Recorded
+from infra.formats.packed_timeline import TIMELINE_MAX
+from infra.ports.frames import SOCIAL_PARTITIONS, Frame, partition_of
+from infra.ports.log import Recorded
+from infra.ports.timelines import Brought, Members
 from infra.runtime.fanout import Limits, TimelineFanout
 from infra.servers.valkey import start_valkey
-from infra.timelines import Brought, Members
 from projections.home_timeline import effect_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

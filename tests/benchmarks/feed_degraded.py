@@ -14,7 +14,7 @@ import uvloop
 
 from domain.shared.identifiers import id_number, make_id
 from infra.composition.settings import Settings
-from infra.ports import OPEN
+from infra.ports.log import OPEN
 from infra.servers.postgres import start_postgres
 from infra.servers.process import free_port
 from tests.benchmarks.feed_world import request, serve_feeds, served

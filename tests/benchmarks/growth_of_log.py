@@ -7,7 +7,7 @@ import uvloop
 
 from domain.shared.message import tag_of
 from infra.adapters.migrations import migrate
-from infra.codec import encode_state
+from infra.formats.codec import encode_state
 from tests.benchmarks.append_store import append, event, server
 from tests.benchmarks.harness import Curve
 

@@ -33,15 +33,16 @@ from infra.adapters.postgres_documents import PostgresDocuments
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.search_client import search_client
 from infra.adapters.search_letters import PostgresSetAside
-from infra.codec import SOCIAL_PARTITIONS, seal_event
 from infra.composition.search_indexing import alone
 from infra.composition.settings import Settings
-from infra.ports import Recorded
+from infra.formats.codec import seal_event
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.search_documents import POSTS
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.project import Projector
 from infra.runtime.search_filling import Filling
 from infra.runtime.search_indexing import SearchIndexing, SearchMetrics
-from infra.search_documents import POSTS
 from infra.servers.java import JavaMissing, find_java
 from infra.servers.opensearch import start_opensearch
 from infra.servers.osmem import start_osmem

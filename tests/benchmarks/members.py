@@ -8,8 +8,8 @@ from domain.deciders import DECIDERS
 from domain.shared.identifiers import make_id
 from domain.social.member.commands import RegisterMember, registration
 from domain.social.session.commands import StartSession
-from infra.codec import username_key
 from infra.composition.command_api import Resources, utc_now
+from infra.formats.codec import username_key
 from infra.http.authentication import Session, Tokens
 from infra.runtime.execute import Executor
 

@@ -11,10 +11,10 @@ import uvloop
 from starlette.types import Receive, Scope, Send
 
 from infra.adapters.event_log import PostgresEventLog
-from infra.codec import COMMERCE_PARTITIONS
 from infra.composition import projection_worker
 from infra.composition.settings import Settings
 from infra.http.server import serve as serve_http
+from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.runtime.embedded import EmbeddedRunner
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey

@@ -19,8 +19,8 @@ from domain.social.relation.events import Followed, Unfollowed
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_builds import PostgresBuilds
-from infra.codec import decode_lines, encode_state
-from infra.ports import Recorded
+from infra.formats.codec import decode_lines, encode_state
+from infra.ports.log import Recorded
 from infra.runtime.rebuild import load
 from projections import engagement, graph, posts
 from tests.benchmarks.harness import Result, interleaved

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from infra.ports import OPEN
+from infra.ports.log import OPEN
 from tests.benchmarks.append_store import scripts_a_second
 
 SHELVES = 200

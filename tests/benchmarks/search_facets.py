@@ -7,7 +7,7 @@ from typing import Any
 
 import uvloop
 
-from infra.search_documents import PRODUCTS
+from infra.ports.search_documents import PRODUCTS
 from tests.benchmarks import search_world
 from tests.benchmarks.harness import Result
 from tests.benchmarks.search_world import SearchWorld

@@ -5,7 +5,7 @@ The bare query is what a program of ten lines would ask: all words, twenty hits,
 
 import uvloop
 
-from infra.search_documents import POSTS
+from infra.ports.search_documents import POSTS
 from tests.benchmarks import search_world
 from tests.benchmarks.harness import Result
 from tests.benchmarks.search_world import SearchWorld

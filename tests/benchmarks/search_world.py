@@ -31,10 +31,9 @@ from infra.adapters.opensearch_index import OpenSearchStore
 from infra.adapters.postgres_reads import set_search_path
 from infra.adapters.search_client import search_client
 from infra.composition.settings import Settings
-from infra.ports import OPEN
-from infra.runtime.search_filling import encode
-from infra.search import Write
-from infra.search_documents import (
+from infra.ports.log import OPEN
+from infra.ports.search import Write
+from infra.ports.search_documents import (
     MEMBERS,
     POSTS,
     PRODUCTS,
@@ -44,6 +43,7 @@ from infra.search_documents import (
     ProductDocument,
     SearchIndex,
 )
+from infra.runtime.search_filling import encode
 from infra.servers.opensearch import start_opensearch
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey

@@ -18,7 +18,7 @@ from opensearchpy import AsyncOpenSearch, NotFoundError
 
 from infra.adapters.search_client import search_client
 from infra.composition.running import read_running
-from infra.search_documents import POSTS
+from infra.ports.search_documents import POSTS
 from infra.servers.java import JavaMissing, find_java
 from tests.benchmarks.freshness import FULL_SPEED_SECONDS, POSTERS, posting, written
 from tests.benchmarks.harness import Result

@@ -23,8 +23,9 @@ from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_discovery import PostgresDiscovery
 from infra.adapters.postgres_projections import PostgresProjections
-from infra.codec import SOCIAL_PARTITIONS, encode_state
-from infra.ports import Recorded
+from infra.formats.codec import encode_state
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.log import Recorded
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.project import Projector
 from infra.runtime.rebuild import LOAD_LINES, rare_collections

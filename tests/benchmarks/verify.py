@@ -11,7 +11,7 @@ from infra.adapters.postgres_builds import PostgresBuilds
 from infra.adapters.projection_builds import live_builds, schema_name
 from infra.composition.settings import Settings
 from infra.composition.verifying import verify_together
-from infra.keepers import Verified
+from infra.ports.keepers import Verified
 from infra.runtime.rebuild import Rebuilder
 from tests.benchmarks.harness import Result, interleaved
 from tests.benchmarks.own_postgres import own_postgres

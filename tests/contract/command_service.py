@@ -15,7 +15,7 @@ from infra.composition.command_api import Resources, Secrets, build
 from infra.composition.limits import LIMITS
 from infra.http.authentication import Revocations
 from infra.http.rate_limits import Limit
-from infra.ports import EventLog
+from infra.ports.log import EventLog
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECRETS = Secrets(tokens=b"t" * 32, names=b"n" * 32, answers=b"a" * 32)

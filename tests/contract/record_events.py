@@ -15,7 +15,7 @@ from msgspec import Struct, inspect
 from domain.events import AnyEvent, OldEvent
 from domain.shared.message import Event, tag_of
 from domain.shared.personal import Personal
-from infra.codec import decode_state
+from infra.formats.codec import decode_state
 
 FOLDER = Path(__file__).parent / "stored_events"
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)

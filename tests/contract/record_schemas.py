@@ -8,7 +8,7 @@ import sys
 import msgspec
 
 from infra.command_line.schema import WRITTEN, read_schemas
-from infra.event_schemas import Schema, differences, schemas
+from infra.formats.event_schemas import Schema, differences, schemas
 
 
 def written(schema: Schema) -> bytes:

@@ -12,9 +12,9 @@ import psycopg
 from prometheus_client import CollectorRegistry
 
 from infra.adapters.connections import connected
-from infra.codec import SOCIAL_PARTITIONS
 from infra.composition.projection_worker import opened
 from infra.composition.settings import Settings, to_environment
+from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.runtime.embedded import EmbeddedRunner
 from projections import SOCIAL
 

@@ -12,7 +12,7 @@ import pytest
 from domain.shared.money import Money
 from infra.adapters.adyen_payments import AdyenPayments, refused_or_unknown
 from infra.adapters.adyen_webhooks import AdyenNotifications
-from infra.payments import (
+from infra.ports.payments import (
     Accepted,
     ActionRequired,
     Answer,

@@ -9,7 +9,7 @@ import pytest
 
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.http.rate_limits import Limit
-from infra.ports import LogUnavailable, Recorded, StoredAnswer
+from infra.ports.log import LogUnavailable, Recorded, StoredAnswer
 from tests.contract.command_service import (
     PASSWORD,
     Member,

@@ -13,7 +13,7 @@ from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.migrations import migrate
-from infra.ports import EventLog, KeyTaken, Recorded, StoredAnswer, StreamMoved
+from infra.ports.log import EventLog, KeyTaken, Recorded, StoredAnswer, StreamMoved
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 

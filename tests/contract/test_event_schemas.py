@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from infra.codec import EVENT_CLASSES, decode_state, open_event
 from infra.command_line.main import run
 from infra.command_line.schema import WRITTEN, read_schemas
-from infra.event_schemas import differences, schemas
-from infra.event_shapes import data_of
+from infra.formats.codec import EVENT_CLASSES, decode_state, open_event
+from infra.formats.event_schemas import differences, schemas
+from infra.formats.event_shapes import data_of
 from tests.contract.record_events import GoldenLine, golden_lines
 from tests.contract.record_schemas import written
 

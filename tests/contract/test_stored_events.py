@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from domain.shared.message import tag_of
-from infra.codec import decode_state, encode_state
+from infra.formats.codec import decode_state, encode_state
 from tests.contract.record_events import GoldenLine, event_classes, golden_lines
 
 LINES = golden_lines()

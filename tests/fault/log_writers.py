@@ -24,7 +24,7 @@ from eventsourcing.persistence import IntegrityError
 from domain.social.engagement.events import PostLiked
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.plaza_recorder import LoggedEvent, LogMapper, PlazaLog
-from infra.ports import Recorded, StreamMoved
+from infra.ports.log import Recorded, StreamMoved
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SIZES = (1, 1, 1, 2, 5, 20)

@@ -32,7 +32,8 @@ from infra.adapters.adyen_payments import AdyenPayments
 from infra.adapters.adyen_webhooks import AdyenNotifications
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
-from infra.payments import (
+from infra.ports.log import LogUnavailable, Recorded, StoredAnswer
+from infra.ports.payments import (
     Answer,
     Authorise,
     Capture,
@@ -40,7 +41,6 @@ from infra.payments import (
     NotificationUnsigned,
     PaymentRequest,
 )
-from infra.ports import LogUnavailable, Recorded, StoredAnswer
 from infra.runtime.execute import Executor
 from infra.runtime.react import Process
 from infra.runtime.sagas import Sagas

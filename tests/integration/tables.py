@@ -11,12 +11,13 @@ from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_projections import PostgresProjections
-from infra.codec import SOCIAL_PARTITIONS, Line, encode_state
-from infra.ports import Frame, Recorded
+from infra.formats.codec import Line, encode_state
+from infra.ports.frames import SOCIAL_PARTITIONS, Frame
+from infra.ports.log import Recorded
+from infra.ports.tables import AnyTable
 from infra.runtime.frames import frames_between
 from infra.runtime.project import Projector
 from infra.runtime.projection import Projection
-from infra.tables import AnyTable
 from projections import SOCIAL as SEALED
 from tests.histories import History
 

@@ -15,7 +15,7 @@ from domain.commerce.order.events import OrderConfirmed, OrderCreated
 from domain.social.member.events import MemberRegistered
 from domain.social.post.events import PostPublished
 from domain.social.relation.events import Followed, Unfollowed
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 from tests.weeks import EXAMPLE, PICTURE, Weeks, exported
 
 

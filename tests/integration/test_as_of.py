@@ -22,7 +22,7 @@ from domain.shared.money import Money
 from domain.social.session.events import SessionEnded
 from infra.adapters.log_moments import STRETCH, MomentsBehind, extend
 from infra.adapters.postgres_reads import PostgresReads
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 from tests.asking import Asking
 from tests.builders import NOON
 from tests.integration.tables import write_log

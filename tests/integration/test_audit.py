@@ -12,11 +12,11 @@ from domain.shared.identifiers import id_text
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.maintenance import PostgresMaintenance
 from infra.adapters.migrations import migrate
-from infra.codec import COMMERCE_PARTITIONS
 from infra.composition import auditing
 from infra.composition.auditing import SLICES, Slices, Streams, keeping_up
 from infra.composition.settings import Settings
-from infra.ports import Recorded
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
 from infra.runtime.audit import Audit, Budget, Drift, Looked
 from infra.runtime.embedded import EmbeddedRunner
 from projections import availability, graph

@@ -27,7 +27,7 @@ from infra.command_line.main import run
 from infra.composition.backing_up import BackupRefused, back_up, check, restore
 from infra.composition.settings import Settings
 from infra.composition.verifying import verify_together
-from infra.keepers import CannotVerify, Verified
+from infra.ports.keepers import CannotVerify, Verified
 from infra.servers.process import free_port
 from projections import COMMERCE, SOCIAL
 from tests.asking import Asking

@@ -5,7 +5,8 @@ import pytest
 
 from domain.social.engagement.events import PostLiked
 from domain.social.relation.events import Followed
-from infra.ports import Frame, Recorded
+from infra.ports.frames import Frame
+from infra.ports.log import Recorded
 from infra.runtime.alike import KEYS_ENOUGH, KEYS_MAX, FoldBroken
 from infra.runtime.projection import Projection
 from projections import graph

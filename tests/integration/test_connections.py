@@ -12,7 +12,7 @@ from infra.adapters.pools import Pool
 from infra.adapters.postgres_changes import PostgresChanges
 from infra.composition.revocations import follow_revocations
 from infra.http.authentication import Revocations
-from infra.reads import Reads
+from infra.ports.reads import Reads
 
 
 async def cancelled(task: asyncio.Task[None]) -> None:

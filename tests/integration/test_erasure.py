@@ -27,11 +27,12 @@ from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.member_traces import PostgresMemberTraces
 from infra.adapters.migrations import migrate
 from infra.adapters.process_progress import PostgresProgress
-from infra.codec import partition_of
 from infra.composition import dead_letters
 from infra.composition.projection_worker import serve
 from infra.composition.settings import Settings
-from infra.ports import Frame, Parked, Recorded, Trace
+from infra.ports.frames import Frame, partition_of
+from infra.ports.log import Recorded
+from infra.ports.processes import Parked, Trace
 from infra.runtime import react
 from infra.runtime.dead_letters import NotSetAside
 from infra.runtime.execute import Executor

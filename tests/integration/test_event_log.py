@@ -11,12 +11,12 @@ import psycopg
 import pytest
 
 from domain.social.engagement.events import PostLiked, PostUnliked
-from infra import codec
 from infra.adapters import group_commit, log_listener
 from infra.adapters.event_log import PostgresEventLog, UnreadableEvent
 from infra.adapters.group_commit import OutcomeUnknown, Unstorable
 from infra.adapters.migrations import migrate
-from infra.ports import KeyTaken, LogUnavailable, Recorded, StoredAnswer, StreamMoved
+from infra.formats import codec
+from infra.ports.log import KeyTaken, LogUnavailable, Recorded, StoredAnswer, StreamMoved
 from tests.integration.proxy import Proxy, proxied
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

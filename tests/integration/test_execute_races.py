@@ -26,7 +26,7 @@ from domain.social.relation.events import Blocked, Followed, Unblocked, Unfollow
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
 from infra.adapters.migrations import migrate
-from infra.ports import EventLog, StreamMoved
+from infra.ports.log import EventLog, StreamMoved
 from infra.runtime.execute import Executor
 
 COMMANDS = 3_000

@@ -19,11 +19,11 @@ from pyarrow import parquet
 from domain.shared.message import tag_of
 from infra.adapters import parquet_events
 from infra.adapters.export_folder import MANIFEST, Asked, ExportRefused, Manifest
-from infra.codec import EVENT_CLASSES
 from infra.composition.exporting import export_events
 from infra.composition.log_reading import tail
 from infra.composition.settings import Settings
-from infra.event_shapes import camel
+from infra.formats.codec import EVENT_CLASSES
+from infra.formats.event_shapes import camel
 from tests.integration.tables import random_log
 from tests.square import Square
 

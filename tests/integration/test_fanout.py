@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
-from infra.ports import Frame
+from infra.ports.frames import Frame
+from infra.ports.timelines import Keys, Link, Outcome
 from infra.runtime.fanout import Limits, TimelineFanout
 from infra.runtime.sweep import TimelineSweep
-from infra.timelines import Keys, Link, Outcome
 from projections.home_timeline import effect_of
 from tests.pushed import PushedSquare, shown
 

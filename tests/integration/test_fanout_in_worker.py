@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry
 from infra.adapters.migrations import migrate
 from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
 from infra.adapters.redis_timelines import RedisTimelineReader
-from infra.codec import SOCIAL_PARTITIONS, partition_of
 from infra.composition.projection_worker import opened
 from infra.composition.settings import Settings
-from infra.ports import EventLog
+from infra.ports.frames import SOCIAL_PARTITIONS, partition_of
+from infra.ports.log import EventLog
 from infra.runtime.embedded import EmbeddedRunner
 from tests.pushed import PushedSquare, shown
 

@@ -16,7 +16,7 @@ from domain.commerce.product.events import ProductListed
 from domain.events import AnyEvent
 from domain.shared.message import tag_of
 from infra.adapters.event_log import PostgresEventLog
-from infra.codec import Line, personal_fields
+from infra.formats.codec import Line, personal_fields
 from infra.http.problems import Problem
 from infra.http.server import serve
 from infra.runtime.frames import LogLines

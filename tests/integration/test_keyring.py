@@ -8,7 +8,7 @@ import pytest
 
 from infra.adapters.keyring import PostgresCredentials, PostgresKeyring, secret
 from infra.adapters.migrations import migrate
-from infra.ports import KeyDestroyed
+from infra.ports.secrets import KeyDestroyed
 
 
 @pytest.fixture

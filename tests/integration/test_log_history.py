@@ -15,11 +15,11 @@ from domain.shared.identifiers import id_text
 from domain.shared.message import tag_of
 from domain.social.member.events import MemberErased, UsernameReleased
 from domain.social.relation.events import Followed, Unfollowed
-from infra.codec import encode_state
 from infra.command_line.main import run
 from infra.composition.log_history import NoSuchEvent, statistics, story
 from infra.composition.settings import Settings
-from infra.ports import Recorded
+from infra.formats.codec import encode_state
+from infra.ports.log import Recorded
 from tests.integration.tables import random_log, write_log
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -11,8 +11,9 @@ from domain.shared.identifiers import id_number, make_id
 from domain.shared.money import Money
 from domain.shared.personal import Personal
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
-from infra.codec import COMMERCE_PARTITIONS, Line, encode_state
-from infra.ports import Recorded
+from infra.formats.codec import Line, encode_state
+from infra.ports.frames import COMMERCE_PARTITIONS
+from infra.ports.log import Recorded
 from infra.runtime.frames import frames_between
 from projections import COMMERCE
 from tests.integration.tables import projector, write_log

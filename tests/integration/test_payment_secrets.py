@@ -10,7 +10,7 @@ import pytest
 from infra.adapters.migrations import migrate
 from infra.adapters.payment_secrets import PostgresPaymentSecrets
 from infra.composition.commerce_worker import SECRETS_DAYS, Buying
-from infra.payments import Answer, PaymentRequest, Unanswered
+from infra.ports.payments import Answer, PaymentRequest, Unanswered
 from infra.runtime.execute import UNEXPLAINED, Context, Outcome, State
 
 KEY = b"k" * 32

@@ -16,7 +16,8 @@ from domain.social.relation.events import Followed
 from domain.social.session.events import SessionEnded
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.postgres_projections import PostgresProjections
-from infra.ports import CHANGES_CHANNEL, OPEN, Applied, Frame, Recorded
+from infra.ports.frames import CHANGES_CHANNEL, Applied, Frame
+from infra.ports.log import OPEN, Recorded
 from infra.runtime.dead_letters import DeadLetters, NotSetAside
 from infra.runtime.projection import Projection
 from projections import graph

@@ -9,14 +9,14 @@ from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.postgres_builds import PostgresBuilds
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.projection_builds import search_path
-from infra.codec import SOCIAL_PARTITIONS
-from infra.ports import Recorded
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.log import Recorded
+from infra.ports.tables import Change, StoreUnavailable
 from infra.runtime import rebuild as rebuilding
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.project import Projector
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import Rebuilder, code_of, load
-from infra.tables import Change, StoreUnavailable
 from projections import graph
 from tests.builders import follow
 from tests.integration.tables import SOCIAL, chain, contents, projector, random_log

@@ -10,7 +10,7 @@ import pytest
 from domain.shared.identifiers import id_text
 from infra.adapters.postgres_builds import PostgresBuilds
 from infra.command_line.main import run
-from infra.keepers import AlreadyRebuilding
+from infra.ports.keepers import AlreadyRebuilding
 from infra.runtime import rebuild as rebuilding
 from tests.integration.tables import contents
 from tests.integration.test_rebuild import statuses

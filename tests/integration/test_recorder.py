@@ -44,7 +44,7 @@ from infra.adapters.plaza_recorder import (
     PlazaLog,
     PlazaRecorder,
 )
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -14,10 +14,10 @@ import pytest
 import redis
 
 from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
+from infra.ports.timelines import TimelinesUnavailable
 from infra.runtime.fanout import Limits, TimelineFanout
 from infra.servers.process import ServerProcess, free_port, start
 from infra.servers.valkey import valkey_program
-from infra.timelines import TimelinesUnavailable
 from projections.home_timeline import effect_of
 from tests.pushed import PushedSquare, shown
 

@@ -10,8 +10,8 @@ import pytest
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
 from infra.adapters.relay_place import PostgresPlace, hold_place
-from infra.codec import FrameLines
-from infra.ports import BrokerUnavailable
+from infra.formats.codec import FrameLines
+from infra.ports.frames import BrokerUnavailable
 from infra.runtime.relay import Relay
 from tests.builders import append_follows
 from tests.waiting import until

@@ -21,8 +21,8 @@ from infra.adapters.opensearch_search import OpenSearchReads
 from infra.adapters.search_client import search_client
 from infra.adapters.search_guard import Guard
 from infra.adapters.text_analysis import analysed, prefix_words, tokens
-from infra.search_documents import PRODUCTS, ProductDocument
-from infra.search_reads import PostRanking, ProductFilters
+from infra.ports.search_documents import PRODUCTS, ProductDocument
+from infra.ports.search_reads import PostRanking, ProductFilters
 from query_api.search_query import parse
 from tests.finding import PATIENT
 from tests.searching import empty

@@ -23,8 +23,8 @@ from infra.composition.replaying import (
     replay,
 )
 from infra.composition.settings import Settings
-from infra.event_shapes import timestamp
-from infra.ports import Recorded
+from infra.formats.event_shapes import timestamp
+from infra.ports.log import Recorded
 from tests.builders import NOON
 from tests.integration.tables import SOCIAL, chain, contents, projector, random_log, write_log
 

@@ -27,10 +27,10 @@ from infra.adapters.search_client import search_client
 from infra.adapters.search_states import SearchStates
 from infra.composition.search_keeper import SearchKeeper
 from infra.composition.settings import Settings
-from infra.keepers import Wishes
+from infra.ports.keepers import Wishes
+from infra.ports.search import Refused, SearchUnavailable, Write
+from infra.ports.search_documents import POSTS, SearchIndex, encode
 from infra.runtime.search_indexing import Pace
-from infra.search import Refused, SearchUnavailable, Write
-from infra.search_documents import POSTS, SearchIndex, encode
 from infra.servers.osmem import start_osmem
 from infra.servers.process import free_port
 from projections.search import SEARCH, SEARCH_MEMBERS, SEARCH_POSTS

@@ -10,8 +10,8 @@ import pytest
 
 from infra.adapters.postgres_builds import PostgresBuilds
 from infra.adapters.postgres_projections import PostgresProjections
-from infra.codec import SOCIAL_PARTITIONS
 from infra.http.whole_pages import WholePages
+from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.runtime import rebuild as rebuilding
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.project import Projector

@@ -12,9 +12,9 @@ from infra.adapters.redis_timelines import (
     RedisTimelineReader,
     RedisTimelines,
 )
-from infra.codec import SOCIAL_PARTITIONS
-from infra.packed_timeline import MASK, TIMELINE_MAX, decode, encode_entry
-from infra.timelines import Link, Refusal, TimelinesUnavailable
+from infra.formats.packed_timeline import MASK, TIMELINE_MAX, decode, encode_entry
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.timelines import Link, Refusal, TimelinesUnavailable
 
 ADA, BOB = 1 << 42, (1 << 42) + 77
 DAY = 86_400.0

@@ -6,7 +6,7 @@ import redis
 from domain.shared.identifiers import id_text
 from infra.composition.settings import Settings
 from infra.composition.timelines_keeper import TimelinesKeeper
-from infra.keepers import CannotSwitch, NoSuchKey, Wishes
+from infra.ports.keepers import CannotSwitch, NoSuchKey, Wishes
 from tests.asking import Asking
 from tests.square import Square, pushing
 

@@ -14,9 +14,9 @@ import pytest
 from infra.adapters.postgres_discovery import PostgresDiscovery
 from infra.composition.settings import Settings
 from infra.composition.verifying import verify
-from infra.discovery import Trend
-from infra.ports import OPEN
-from infra.reads import ReadsUnavailable
+from infra.ports.discovery import Trend
+from infra.ports.log import OPEN
+from infra.ports.reads import ReadsUnavailable
 from projections import tags
 from tests.asking import Asking
 from tests.square import Square

@@ -9,15 +9,15 @@ import pytest
 
 from domain.social.relation.events import Followed, Unfollowed
 from infra.adapters.event_log import PostgresEventLog
-from infra.codec import SOCIAL_PARTITIONS
 from infra.command_line.main import run
 from infra.composition.settings import Settings
 from infra.composition.verifying import verify, verify_together
-from infra.keepers import CannotVerify, NotServed, Verified
-from infra.ports import Recorded
+from infra.ports.frames import SOCIAL_PARTITIONS
+from infra.ports.keepers import CannotVerify, NotServed, Verified
+from infra.ports.log import Recorded
+from infra.ports.tables import Add, Change
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.projection import Projection
-from infra.tables import Add, Change
 from projections import graph, members, posts
 from tests.integration.tables import SOCIAL, chain, contents, projector, random_log
 from tests.integration.test_rebuild import append_more

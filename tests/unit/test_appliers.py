@@ -7,10 +7,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from domain.shared.message import tag_of
-from infra.ports import Frame
+from infra.ports.frames import Frame
+from infra.ports.tables import StoreUnavailable
 from infra.runtime.applied_history import AppliedAt, AppliedHistory
 from infra.runtime.appliers import ApplierMetrics, Appliers
-from infra.tables import StoreUnavailable
 from tests.histories import History
 
 EVENTS = list(History(seed=3).events(40))

@@ -3,8 +3,8 @@
 import pytest
 
 from infra.adapters.change_sets import ChangeSet
-from infra.ports import OPEN
-from infra.tables import Add, Change, Close, Insert, Revise, RowMissing
+from infra.ports.log import OPEN
+from infra.ports.tables import Add, Change, Close, Insert, Revise, RowMissing
 from projections.graph import FOLLOWS, MEMBER_COUNTS
 from projections.graph import PROJECTION as GRAPH
 from projections.members import MEMBERS

@@ -11,9 +11,10 @@ from domain.social.engagement.events import PostLiked, RepostRemoved
 from domain.social.engagement.upcasts import RepostRemovedV1
 from domain.social.member.events import ProfileChanged
 from domain.social.post.events import PostPublished
-from infra import codec
 from infra.adapters.memory_keyring import MemoryKeyring
-from infra.ports import KeyDestroyed, Recorded
+from infra.formats import codec
+from infra.ports.log import Recorded
+from infra.ports.secrets import KeyDestroyed
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 POST = PostPublished(

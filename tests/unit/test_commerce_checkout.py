@@ -40,7 +40,7 @@ from domain.commerce.stock.commands import (
 )
 from domain.shared.money import Money
 from domain.shared.personal import Personal
-from infra.payments import (
+from infra.ports.payments import (
     Accepted,
     ActionRequired,
     Answer,
@@ -53,7 +53,7 @@ from infra.payments import (
     SubmitDetails,
     Unanswered,
 )
-from infra.sagas import Answered, Cause, Next, Question, StockNews
+from infra.ports.sagas import Answered, Cause, Next, Question, StockNews
 from processes.checkout import proceed, refund_reference
 from tests.unit.spec import Spec
 

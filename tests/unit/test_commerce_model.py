@@ -35,7 +35,7 @@ from domain.deciders import DECIDERS
 from domain.shared.message import Command
 from domain.shared.money import Money
 from domain.shared.rejection import Rejection
-from infra.payments import (
+from infra.ports.payments import (
     Accepted,
     ActionRequired,
     Answer,
@@ -49,7 +49,7 @@ from infra.payments import (
     Refused,
     Unanswered,
 )
-from infra.sagas import Answered, Cause, Question, Saga, StockNews
+from infra.ports.sagas import Answered, Cause, Question, Saga, StockNews
 from processes import checkout as process
 from processes import returns
 

@@ -12,9 +12,9 @@ from domain.commerce.order.decider import ORDER, Order
 from domain.commerce.order.events import OrderLine
 from domain.commerce.stock.commands import ReceiveStock
 from domain.shared.money import Money
-from infra import payments
-from infra.payments import Accepted, Answer, Authorised, Refused, Unanswered
-from infra.sagas import NO_NEWS, Answered, Cause, Next
+from infra.ports import payments
+from infra.ports.payments import Accepted, Answer, Authorised, Refused, Unanswered
+from infra.ports.sagas import NO_NEWS, Answered, Cause, Next
 from processes.returns import proceed
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -16,7 +16,8 @@ from domain.social.relation.commands import FollowMember, UnfollowMember
 from domain.social.relation.events import Followed, Unfollowed
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
-from infra.ports import Recorded, Trace
+from infra.ports.log import Recorded
+from infra.ports.processes import Trace
 from infra.runtime.execute import Executor
 from processes import erasure as erasure_process
 from processes.erasure import Erasure, take_back

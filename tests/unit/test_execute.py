@@ -19,7 +19,7 @@ from domain.social.relation.commands import BlockMember, FollowMember, UnblockMe
 from domain.social.relation.rejections import AcrossBlock
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
-from infra.ports import LogUnavailable, Recorded, StoredAnswer, StreamMoved
+from infra.ports.log import LogUnavailable, Recorded, StoredAnswer, StreamMoved
 from infra.runtime.execute import ATTEMPTS_MAX, Context, Executor, Look
 from infra.runtime.seen_post import known_member, seen_post
 from tests.waiting import until

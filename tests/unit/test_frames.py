@@ -2,8 +2,9 @@
 
 import pytest
 
-from infra.codec import Line, decode_frame, encode_frame, encode_state, partition_of
-from infra.ports import Frame, Recorded
+from infra.formats.codec import Line, decode_frame, encode_frame, encode_state
+from infra.ports.frames import Frame, partition_of
+from infra.ports.log import Recorded
 from infra.runtime.frames import Framer, frames_between, parts
 from infra.runtime.project import GapFound, planned
 from tests.histories import History

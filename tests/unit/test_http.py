@@ -25,8 +25,8 @@ from infra.http.lists import LIMIT_DEFAULT, limit_of
 from infra.http.metrics import RequestMetrics
 from infra.http.problems import Problem, undecodable
 from infra.http.rate_limits import Failures, Limit, RateLimits
-from infra.ports import Applied as Told
-from infra.reads import ReadsUnavailable
+from infra.ports.frames import Applied as Told
+from infra.ports.reads import ReadsUnavailable
 from tests.waiting import until
 
 TOKENS = Tokens(b"a secret of thirty-two bytes....")

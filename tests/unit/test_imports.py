@@ -10,8 +10,8 @@ from domain.social.relation.commands import BlockMember
 from domain.social.relation.events import Followed
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
-from infra.codec import open_event, username_key
-from infra.ports import Recorded
+from infra.formats.codec import open_event, username_key
+from infra.ports.log import Recorded
 from infra.runtime.execute import Executor
 from infra.runtime.imports import BadLine, Importer, Line, Summary
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from domain.shared.identifiers import id_text
 from infra.adapters.memory_keyring import MemoryKeyring
-from infra.ports import OPEN
-from infra.reads import Cards, MemberRow, PostRow, RepostRow
+from infra.ports.log import OPEN
+from infra.ports.reads import Cards, MemberRow, PostRow, RepostRow
 from query_api.items import Items, NoProducts
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
-from infra.codec import SOCIAL_PARTITIONS
-from infra.ports import Applied
-from infra.reads import ReadsUnavailable
+from infra.ports.frames import SOCIAL_PARTITIONS, Applied
+from infra.ports.reads import ReadsUnavailable
 from infra.runtime.live import Live
 from tests.waiting import until
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from infra.packed_timeline import (
+from infra.formats.packed_timeline import (
     MASK,
     SPAN,
     TIMELINE_MAX,

@@ -15,9 +15,9 @@ from domain.social.member.events import MemberErased, MemberRegistered, ProfileC
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from domain.social.relation.events import Blocked, Followed, Muted, Unblocked, Unfollowed
 from domain.social.session.events import SessionEnded
-from infra.ports import Recorded
+from infra.ports.log import Recorded
+from infra.ports.tables import Add, Blank, Change, Close, Insert, Revise
 from infra.runtime.projection import Projection
-from infra.tables import Add, Blank, Change, Close, Insert, Revise
 from projections import SOCIAL, engagement, graph, members, posts, sessions
 from tests.histories import sealed
 

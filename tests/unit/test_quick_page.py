@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from infra.packed_timeline import encode_entries
+from infra.formats.packed_timeline import encode_entries
 from query_api.bookmarks import Bookmark, encoded
 from query_api.quick import Newest, newest_of, once_each
 from query_api.viewers import Viewer

@@ -10,8 +10,9 @@ from domain.shared.message import Command
 from domain.social.relation.commands import UnfollowMember
 from domain.social.relation.events import Blocked, Followed
 from infra.adapters.memory_progress import MemoryProgress
-from infra.codec import Line, encode_state, partition_of
-from infra.ports import Frame, LogUnavailable, Recorded, Unreadable
+from infra.formats.codec import Line, encode_state
+from infra.ports.frames import Frame, Unreadable, partition_of
+from infra.ports.log import LogUnavailable, Recorded
 from infra.runtime import react
 from infra.runtime.execute import UNEXPLAINED, Context, Outcome
 from infra.runtime.react import ATTEMPTS_MAX, Process, ProcessRunner, commanding

@@ -15,10 +15,10 @@ from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from domain.social.relation.events import Followed
 from infra.adapters.opensearch_index import BYTES_MAX, DOCUMENTS_MAX, chunks
 from infra.adapters.postgres_documents import pairs
-from infra.ports import Recorded
+from infra.ports.log import Recorded
+from infra.ports.search import Build, Touched, Write
+from infra.ports.search_documents import INDICES, MEMBERS, POSTS, Document
 from infra.runtime.search_filling import target_of
-from infra.search import Build, Touched, Write
-from infra.search_documents import INDICES, MEMBERS, POSTS, Document
 from projections.search import SEARCH, SEARCH_MEMBERS, SEARCH_POSTS, SEARCH_PRODUCTS
 
 NOON = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)

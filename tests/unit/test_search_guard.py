@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from infra.adapters.search_guard import Guard, Limits, ServerFailed
-from infra.search_reads import SearchUnanswered
+from infra.ports.search_reads import SearchUnanswered
 
 LIMITS = Limits(
     seconds=0.05, running_max=2, waiting_max=3, failures_max=3, rest_seconds=4, rest_seconds_max=8

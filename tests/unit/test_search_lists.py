@@ -7,7 +7,7 @@ import pytest
 
 from infra.http.cursors import Cursors
 from infra.http.problems import Problem
-from infra.ports import OPEN
+from infra.ports.log import OPEN
 from query_api.search_lists import NEWEST, Candidate, Results, page_of
 from query_api.walk import Walk
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.shared.text import case_folded
-from infra.search_reads import Query, Terms
+from infra.ports.search_reads import Query, Terms
 from query_api.search_query import LENGTH_MAX, TERMS_MAX, QueryInvalid, parse
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)

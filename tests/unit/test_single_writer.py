@@ -22,7 +22,7 @@ from domain.shared.money import Money
 from domain.shared.rejection import Invalid
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.adapters.memory_keyring import MemoryKeyring
-from infra.ports import LogUnavailable, Recorded, StoredAnswer
+from infra.ports.log import LogUnavailable, Recorded, StoredAnswer
 from infra.runtime.single_writer import SingleWriter
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from domain.commerce.stock.events import StockReceived
-from infra.ports import Frame, Recorded
+from infra.ports.frames import Frame
+from infra.ports.log import Recorded
 from infra.runtime.sparse import Sparse
 from tests.waiting import until
 

@@ -6,11 +6,9 @@ from datetime import timedelta
 import pytest
 from prometheus_client import CollectorRegistry
 
-from infra.codec import SOCIAL_PARTITIONS, partition_of
-from infra.ports import LogUnavailable, Recorded
-from infra.runtime.autoscaling import QUIET_SECONDS, Load, Scale, scaled, workers_wanted
-from infra.runtime.system_metrics import SystemMetrics
-from infra.system_state import (
+from infra.ports.frames import SOCIAL_PARTITIONS, partition_of
+from infra.ports.log import LogUnavailable, Recorded
+from infra.ports.system_state import (
     PROJECTION,
     Checkouts,
     Follower,
@@ -20,6 +18,8 @@ from infra.system_state import (
     state_of,
     waiting_for,
 )
+from infra.runtime.autoscaling import QUIET_SECONDS, Load, Scale, scaled, workers_wanted
+from infra.runtime.system_metrics import SystemMetrics
 from tests.histories import History
 
 EVENTS = list(History(seed=4).events(60))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from infra.adapters.together import Together
-from infra.ports import LogUnavailable
+from infra.ports.log import LogUnavailable
 from tests.waiting import until
 
 

@@ -12,7 +12,7 @@ from infra.command_line.top import screen
 from infra.composition.process_metrics import Target
 from infra.composition.top import overview
 from infra.composition.watching import Look, Scrape, Watcher, parsed, quantile
-from infra.ports import LogUnavailable
+from infra.ports.log import LogUnavailable
 
 COUNT = 'plaza_http_request_seconds_count{method="GET",route="/api/feed",status="200"}'
 BUCKET = 'plaza_http_request_seconds_bucket{method="GET",route="/api/feed",status="200",le="%s"}'

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from infra.http.correlation import request_id_of
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 from infra.tracing import (
     REQUEST,
     Parent,

@@ -1,10 +1,8 @@
 """How events are written down: the envelope and the event as msgpack, under the event's tag."""
 
 import contextlib
-import zlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cache
 from hashlib import blake2b
 from typing import Any, cast, get_args
 
@@ -14,11 +12,16 @@ from msgspec import Struct
 from domain.events import UPCASTS, AnyEvent, OldEvent
 from domain.shared.message import Event, tag_of
 from domain.shared.personal import Personal
-from infra.ports import Frame, Keyring, Recorded, Unreadable
-
-PARTITIONS_PER_HALF = 8
-SOCIAL_PARTITIONS = range(PARTITIONS_PER_HALF)
-COMMERCE_PARTITIONS = range(PARTITIONS_PER_HALF, 2 * PARTITIONS_PER_HALF)
+from infra.ports.frames import (
+    COMMERCE_PARTITIONS,
+    SOCIAL_PARTITIONS,
+    Frame,
+    Unreadable,
+    is_commerce,
+    partition_in,
+)
+from infra.ports.log import Recorded
+from infra.ports.secrets import Keyring
 
 
 class Envelope(Struct, frozen=True, array_like=True, gc=False):
@@ -135,35 +138,9 @@ def unreadable_line(line: Line, error: Exception) -> Unreadable:
         state=line.state,
         tag=tag,
         key=key,
-        partition=half.start + _place(key),
+        partition=partition_in(half, key),
         error=str(error),
     )
-
-
-def ordering_key(event: Any) -> str:
-    """The value by which this event must stay in order."""
-    return str(getattr(event, event.ordered_by))
-
-
-def partition_of(event: Any) -> int:
-    """The partition that an event travels through: its half's, by the hash of its ordering key."""
-    event_class: type[Event] = type(event)
-    first, key = _first_partition_and_key(event_class)
-    return first + _place(str(getattr(event, key)))
-
-
-@cache
-def _first_partition_and_key(event_class: type[Event]) -> tuple[int, str]:
-    half = COMMERCE_PARTITIONS if is_commerce(event_class) else SOCIAL_PARTITIONS
-    return half.start, event_class.ordered_by
-
-
-def _place(key: str) -> int:
-    return zlib.crc32(key.encode()) % PARTITIONS_PER_HALF
-
-
-def is_commerce(event_class: type) -> bool:
-    return event_class.__module__.startswith("domain.commerce.")
 
 
 def personal_fields(event_class: type) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from infra.ports import OPEN
+from infra.ports.log import OPEN
 
 WINDOW = timedelta(hours=24)
 HALF_LIFE = timedelta(hours=6)

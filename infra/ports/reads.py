@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from infra.ports import OPEN, Applied
+from infra.ports.frames import Applied
+from infra.ports.log import OPEN
 
 
 class ReadsUnavailable(Exception):

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from infra.ports import Recorded
-from infra.search_documents import Document, SearchIndex
+from infra.ports.log import Recorded
+from infra.ports.search_documents import Document, SearchIndex
 
 BuildStatus = Literal["filling", "complete"]
 

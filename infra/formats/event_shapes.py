@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct, inspect
 
 from domain.shared.personal import Personal
-from infra.ports import Keyring
+from infra.ports.secrets import Keyring
 
 OFFSET_LETTERS = len("+00:00")
 

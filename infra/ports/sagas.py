@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from domain.commerce.payment.events import PaymentNotified
 from domain.shared.message import Command
-from infra.payments import Answer, PaymentRequest
+from infra.ports.payments import Answer, PaymentRequest
 
 S = TypeVar("S")
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from infra.codec import partition_of
-from infra.ports import Recorded
+from infra.ports.frames import partition_of
+from infra.ports.log import Recorded
 
 PROJECTION, PROCESS = "projection", "process"
 

@@ -12,8 +12,8 @@ from msgspec import NODEFAULT, Struct, inspect
 from domain.events import UPCASTS, AnyEvent, OldEvent
 from domain.shared.message import Event, tag_of
 from domain.shared.personal import Personal
-from infra.codec import personal_fields
-from infra.event_shapes import camel
+from infra.formats.codec import personal_fields
+from infra.formats.event_shapes import camel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = Mapping[str, Any]

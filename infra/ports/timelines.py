@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.ports import Recorded
+from infra.ports.log import Recorded
 
 Members = NDArray[np.int64]
 
@@ -232,8 +232,8 @@ class TimelineSources(Protocol):
 class PackedTimeline:
     """A member's kept timeline, and the lists of the celebrities to merge into it.
 
-    `slots` and those of the celebrities are for `infra.packed_timeline`; unless `complete`, they
-    are only the newest. `position` is where the timeline was built.
+    `slots` and those of the celebrities are for `infra.formats.packed_timeline`; unless
+    `complete`, they are only the newest. `position` is where the timeline was built.
     """
 
     position: int

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from infra.codec import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
+from infra.ports.frames import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
 
 ATTRIBUTE_LENGTH_MAX = 256
 """A longer pair `name=value` is no attribute that anybody filters by."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from infra.ports import OPEN
-from infra.reads import Checkpoints
+from infra.ports.log import OPEN
+from infra.ports.reads import Checkpoints
 
 PROJECTIONS = ("products", "availability", "carts", "checkouts", "orders", "demand")
 
