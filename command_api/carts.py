@@ -1,13 +1,14 @@
 """Put products into one's cart, and take them out."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
 from starlette.routing import Route
 
-from command_api.endpoint import Asked, Desk, IdText, Plan
+from command_api.endpoint import Asked, Desk, Plan
 from command_api.market import known_product
+from command_api.named_ids import NamedId, require_id, unknown
 from command_api.whole_numbers import WholeNumbers
 from domain.commerce.cart.commands import PutCartItem, RemoveCartItem
 from domain.commerce.cart.decider import QUANTITY_MAX
@@ -24,7 +25,7 @@ class Putting(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """`sourcePostId`: the post in which the member came across the product."""
 
     quantity: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
-    source_post_id: IdText | None = None
+    source_post_id: NamedId | None = None
 
 
 class Line(Struct, frozen=True, rename="camel"):
@@ -32,18 +33,27 @@ class Line(Struct, frozen=True, rename="camel"):
     quantity: int
 
 
-def routes(desk: Desk) -> list[Route]:
+KnowsPost = Callable[[Look, str], Awaitable[bool]]
+"""Whether there is, or was, a post of this id: the other half knows."""
+
+
+def routes(desk: Desk, knows: KnowsPost) -> list[Route]:
     async def put(asked: Asked[Putting]) -> Plan:
         body, product_id = asked.body, asked.id_in_path("productId")
+        source = body.source_post_id
+        if source is not None:
+            require_id(source, "post", "/sourcePostId")
 
         async def prepare(look: Look) -> Sequence[Command]:
             product = await known_product(look, product_id)
             assert product.price is not None
+            if source is not None and not await knows(look, source):
+                raise unknown("post", "/sourcePostId")
             item = CartItem(
                 product_id=product_id,
                 quantity=body.quantity,
                 seen_price=product.price,
-                source_post_id=body.source_post_id,
+                source_post_id=source,
             )
             return (PutCartItem(member_id=asked.member_id, item=item),)
 

@@ -26,7 +26,7 @@ from domain.social.session.decider import session_stream
 from domain.social.session.rejections import SessionIdTaken
 from infra.http import idempotency
 from infra.http.authentication import Authenticator, Session
-from infra.http.bodies import read_body
+from infra.http.bodies import read_body, require_members_once
 from infra.http.consistency import position_token
 from infra.http.correlation import SCOPE_KEY
 from infra.http.entrance import HEADERS_KEY
@@ -190,6 +190,7 @@ class Endpoint:
         if self._decode is not None:
             raw = await read_body(headers, receive)
             body = self._read(raw)
+            require_members_once(raw)
         path = scope.get("path_params") or NO_PATH
         asked: Asked[Any] = Asked(body, path, session, member_id, address, scope[SCOPE_KEY])
         if idempotency.HEADER in headers:

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from starlette.routing import Route
 
-from command_api.endpoint import Asked, Desk, Handle, IdText, Plan
+from command_api.endpoint import Asked, Desk, Handle, Plan
 from command_api.market import Market
+from command_api.named_ids import NamedId, require_id
 from command_api.texts import WITHOUT_NUL
 from command_api.whole_numbers import WholeNumbers
 from domain.commerce.cart.decider import LINES_MAX
@@ -24,7 +25,7 @@ Words = Annotated[str, Meta(min_length=1, max_length=CARRIER_LENGTH_MAX, pattern
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    product_id: IdText
+    product_id: NamedId
     quantity: Annotated[int, Meta(ge=1, le=QUANTITY_MAX)]
 
 
@@ -55,6 +56,8 @@ def routes(desk: Desk, market: Market) -> list[Route]:
 
     async def give_back(asked: Asked[Returning]) -> Plan:
         order_id, return_id = asked.id_in_path("orderId"), market.new_id()
+        for index, item in enumerate(asked.body.items):
+            require_id(item.product_id, "product", f"/items/{index}/productId")
         command = ReturnItems(
             order_id=order_id,
             member_id=asked.member_id,

@@ -7,16 +7,16 @@ from typing import Annotated
 from msgspec import Meta, Struct
 from starlette.routing import Route
 
-from command_api.endpoint import Asked, Desk, Endpoint, IdText, Plan
+from command_api.endpoint import Asked, Desk, Endpoint, Plan
+from command_api.named_ids import NamedId, require_id, unknown
 from command_api.new_ids import new_id
 from command_api.texts import Content, HttpsUrl
-from domain.shared.identifiers import id_number
 from domain.shared.message import Command
 from domain.social.post.commands import DeletePost, PublishPost, SeenPost
+from domain.social.post.decider import post_stream
 from domain.social.post.events import PostPublished
 from domain.social.post.values import MEDIA_MAX, PRODUCTS_MAX
 from infra.http.openapi import Operation
-from infra.http.problems import FieldError, Problem, not_found
 from infra.ports.log import Clock, Recorded
 from infra.runtime.execute import Look
 from infra.runtime.seen_post import seen_post
@@ -28,9 +28,9 @@ PATH = "/api/posts"
 class Publishing(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     content: Content
     media_urls: Annotated[tuple[HttpsUrl, ...], Meta(max_length=MEDIA_MAX)] | None = None
-    product_ids: Annotated[tuple[IdText, ...], Meta(max_length=PRODUCTS_MAX)] | None = None
-    reply_to: str | None = None
-    quote_of: str | None = None
+    product_ids: Annotated[tuple[NamedId, ...], Meta(max_length=PRODUCTS_MAX)] | None = None
+    reply_to: NamedId | None = None
+    quote_of: NamedId | None = None
 
 
 class Published(Struct, frozen=True, rename="camel"):
@@ -41,6 +41,11 @@ class Published(Struct, frozen=True, rename="camel"):
 
 KnowsProduct = Callable[[Look, str], Awaitable[bool]]
 """Whether there is a product of this id: the other half knows."""
+
+
+async def knows_post(look: Look, post_id: str) -> bool:
+    """For carts, which may name what has been deleted since, but nothing that never was."""
+    return bool((await look(post_stream(post_id))).value.author_id)
 
 
 def routes(desk: Desk, clock: Clock, knows: KnowsProduct | None = None) -> list[Route]:
@@ -59,6 +64,8 @@ def publishing(desk: Desk, clock: Clock, knows: KnowsProduct | None) -> Endpoint
             assert isinstance(event, PostPublished)
             return Published(post_id, author_id, event.created_at)
 
+        for index, product_id in enumerate(body.product_ids or ()):
+            require_id(product_id, "product", f"/productIds/{index}")
         named = body.product_ids or () if knows is not None else ()
         if body.reply_to is None and body.quote_of is None and not named:
             command = PublishPost(
@@ -70,8 +77,10 @@ def publishing(desk: Desk, clock: Clock, knows: KnowsProduct | None) -> Endpoint
             )
             return Plan(facts, commands=(command,))
 
-        require_id(body.reply_to, "/replyTo")
-        require_id(body.quote_of, "/quoteOf")
+        if body.reply_to is not None:
+            require_id(body.reply_to, "post", "/replyTo")
+        if body.quote_of is not None:
+            require_id(body.quote_of, "post", "/quoteOf")
 
         async def prepare(look: Look) -> Sequence[Command]:
             for index, product_id in enumerate(named):
@@ -106,22 +115,6 @@ def publishing(desk: Desk, clock: Clock, knows: KnowsProduct | None) -> Endpoint
         refusals=(403, 404),
     )
     return Endpoint(desk, "POST", PATH, publish, operation=operation)
-
-
-def require_id(text: str | None, pointer: str) -> None:
-    """What is not even an id names no post: a 404 that says where it stands."""
-    if text is None:
-        return
-    try:
-        id_number(text)
-    except ValueError:
-        raise unknown("post", pointer) from None
-
-
-def unknown(what: str, pointer: str) -> Problem:
-    problem = not_found(what)
-    problem.errors.append(FieldError(problem.detail, pointer=pointer))
-    return problem
 
 
 async def seen(look: Look, post_id: str | None, viewer_id: str) -> SeenPost | None:

@@ -161,7 +161,7 @@ def market_routes(desk: Desk, market: Market) -> list[Route]:
     return [
         *shops.routes(desk, market),
         *products.routes(desk, market),
-        *carts.routes(desk),
+        *carts.routes(desk, posts.knows_post),
         *checkouts.routes(desk, market),
         *orders.routes(desk, market),
         *webhooks.routes(desk, market),

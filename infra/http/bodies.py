@@ -1,10 +1,12 @@
-"""Reading a request's body, up to a size."""
+"""Reading a request's body, up to a size, and only where all readers would read the same in it."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from starlette.types import Receive
 
-from infra.http.problems import too_large
+from infra.http.problems import malformed, too_large
 
 BODY_BYTES_MAX = 1024 * 1024
 DRAINED_BYTES_MAX = 32 * BODY_BYTES_MAX
@@ -40,3 +42,24 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     if size > BODY_BYTES_MAX:
         raise too_large(BODY_BYTES_MAX, close=size > DRAINED_BYTES_MAX)
     return bytes(pieces)
+
+
+def require_members_once(body: bytes) -> None:
+    """Raises a 400 problem where an object of a JSON document has a member twice: which of the two
+    holds, each reader decides for itself. The body is known to be JSON."""
+    # A document with one colon has one member at most, and most bodies are such.
+    if body.count(b":") > 1:
+        try:
+            _MEMBERS.decode(body.decode())
+        except RecursionError:
+            raise malformed("The body is nested too deeply.") from None
+
+
+def _once(members: Sequence[tuple[str, Any]]) -> None:
+    if len({name for name, _ in members}) != len(members):
+        # The name is left out: somebody's card number may stand anywhere.
+        raise malformed("An object has a member twice.")
+
+
+# Nothing but the names of members is of interest; numbers may be longer than Python would take.
+_MEMBERS = json.JSONDecoder(object_pairs_hook=_once, parse_int=str, parse_float=str, strict=False)

@@ -18,7 +18,7 @@ from infra.http.bodies import ClientGone
 from infra.http.correlation import SCOPE_KEY, request_id_of
 from infra.http.exchange import WHOLE, Exchange, Whole
 from infra.http.metrics import RequestMetrics
-from infra.http.problems import MEDIA_TYPE, Problem, problem_of, unavailable
+from infra.http.problems import MEDIA_TYPE, Problem, problem_of, unaddressed, unavailable
 from infra.http.whole_pages import WholePages
 
 HEADERS_KEY = "plaza.headers"
@@ -188,7 +188,7 @@ class Entrance:
             return False
         headers = dict(scope["headers"])
         # What browsers ask from other pages is answered with headers that are made elsewhere.
-        if b"origin" in headers:
+        if b"origin" in headers or not names_host(scope, headers):
             return False
         scope["endpoint"] = endpoint
         try:
@@ -233,6 +233,8 @@ class Entrance:
         self.account(scope, answer.status, problem, time.perf_counter() - started)
 
     def _choose(self, scope: Scope) -> ASGIApp:
+        if not names_host(scope, scope[HEADERS_KEY]):
+            raise unaddressed()
         hot = self._hot.get((scope["method"], scope["path"]))
         if hot is not None:
             scope["endpoint"] = hot
@@ -292,6 +294,14 @@ class Entrance:
             (b"access-control-expose-headers", EXPOSED),
             (b"vary", b"Origin"),
         ]
+
+
+def names_host(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request says once for which host it is, as RFC 9112 asks of all but HTTP/1.0."""
+    if b"host" in headers:
+        lines = scope["headers"]
+        return len(headers) == len(lines) or sum(name == b"host" for name, _ in lines) == 1
+    return bool(scope["http_version"] == "1.0")
 
 
 def is_preflight(scope: Scope) -> bool:

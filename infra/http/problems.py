@@ -107,6 +107,12 @@ def malformed(detail: str) -> Problem:
     return Problem(400, "malformed-request", "The request is not JSON", detail)
 
 
+def unaddressed() -> Problem:
+    return Problem(
+        400, "malformed-request", "The request is not HTTP", "It has to name its host, and once."
+    )
+
+
 def too_large(bytes_max: int, *, close: bool) -> Problem:
     """`close`: the connection cannot serve another request, since the rest is not read."""
     detail = f"A body may have {bytes_max} bytes at most."

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from httpx import Headers
 
 from infra.adapters.memory_event_log import MemoryEventLog
 from infra.http.rate_limits import Limit
@@ -209,8 +210,11 @@ async def test_all_members_of_a_post_are_recorded(service: Service, ada: Member)
     assert event.continues_thread
 
 
+NO_IDS = ["nope", "", "x" * 5000, "\0", UNKNOWN_ID.upper() + "V", "v" * 13]
+
+
 @pytest.mark.parametrize("member", ["replyTo", "quoteOf"])
-@pytest.mark.parametrize("post_id", [UNKNOWN_ID, "nope", "", "x" * 5000, "\0"])
+@pytest.mark.parametrize("post_id", [UNKNOWN_ID, *NO_IDS])
 async def test_answering_or_quoting_an_unknown_post_is_refused(
     service: Service, ada: Member, member: str, post_id: str
 ) -> None:
@@ -218,6 +222,18 @@ async def test_answering_or_quoting_an_unknown_post_is_refused(
     answer = await ada.send("POST", "/api/posts", json={"content": "x", member: post_id})
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+    assert await service.events() == before
+
+
+@pytest.mark.parametrize("product_id", NO_IDS)
+async def test_what_is_no_id_names_no_product(
+    service: Service, ada: Member, product_id: str
+) -> None:
+    before = await service.events()
+    named = [UNKNOWN_ID, product_id]
+    answer = await ada.send("POST", "/api/posts", json={"content": "x", "productIds": named})
+    assert_problem(answer, 404, "not-found")
+    assert pointers(answer) == ["/productIds/1"]
     assert await service.events() == before
 
 
@@ -357,7 +373,7 @@ async def test_a_bad_text_is_refused_where_it_stands(
         ({"content": "x", "mediaUrls": "https://a.test/"}, "/mediaUrls"),
         ({"content": "x", "mediaUrls": ["https://a.test/\0"]}, "/mediaUrls/0"),
         ({"content": "x", "productIds": [UNKNOWN_ID] * 6}, "/productIds"),
-        ({"content": "x", "productIds": ["nope"]}, "/productIds/0"),
+        ({"content": "x", "productIds": [7]}, "/productIds/0"),
         ({"content": "x", "replyTo": 7}, "/replyTo"),
         ({"content": "x", "a~b/c": 1}, "/a~0b~1c"),
         ([], ""),
@@ -386,8 +402,10 @@ async def test_a_bad_post_is_refused_where_it_stands(
         b'{"content":"\xed\xa0\x80"}',
         b'{"content":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
         b'{"x":' + b'{"x":' * 100_000 + b"1" + b"}" * 100_001,
+        b'{"content":"x","content":"y"}',
+        b'{"content":"x","\\u0063ontent":"x"}',
     ],
-    ids=range(8),
+    ids=range(10),
 )
 async def test_a_body_that_is_not_json_is_malformed(
     service: Service, ada: Member, body: bytes
@@ -407,6 +425,17 @@ async def test_a_body_of_ten_megabytes_is_too_large(ada: Member) -> None:
     assert_problem(answer, 413, "too-large")
     answer = await ada.send("POST", "/api/posts", content=chunks())
     assert_problem(answer, 413, "too-large")
+
+
+@pytest.mark.parametrize("host", [[], [("host", "plaza"), ("host", "plaza")]], ids=["none", "two"])
+async def test_a_request_that_does_not_name_its_host_once_is_refused(
+    service: Service, host: list[tuple[str, str]]
+) -> None:
+    request = service.client.build_request("GET", "/health/live")
+    assert (await service.client.send(request)).status_code == 200
+    del request.headers["host"]
+    request.headers = Headers([*request.headers.multi_items(), *host])
+    assert_problem(await service.client.send(request), 400, "malformed-request")
 
 
 async def test_an_unknown_address_and_an_unknown_method_are_problems(service: Service) -> None:

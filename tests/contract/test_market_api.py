@@ -150,6 +150,30 @@ async def test_a_bad_product_is_refused_with_a_pointer(
     assert pointers(refused)[0].startswith(f"/{member}")
 
 
+async def test_a_cart_names_the_post_where_a_product_was_met(seller: Member) -> None:
+    product, post = await product_of(seller), await seller.post()
+    path = f"/api/cart/items/{product}"
+    put = await seller.send("PUT", path, json={"quantity": 1, "sourcePostId": post})
+    assert put.status_code == 200
+    # What was read a moment ago may have been deleted since.
+    await seller.send("DELETE", f"/api/posts/{post}")
+    again = await seller.send("PUT", path, json={"quantity": 2, "sourcePostId": post})
+    assert again.status_code == 200
+    before = await seller.service.events()
+    for unknown in ("0" * 13, product, "nope", ""):
+        refused = await seller.send("PUT", path, json={"quantity": 1, "sourcePostId": unknown})
+        assert_problem(refused, 404, "not-found")
+        assert pointers(refused) == ["/sourcePostId"]
+    assert await seller.service.events() == before
+
+
+async def test_what_is_no_id_cannot_be_sent_back(seller: Member) -> None:
+    body = {"items": [{"productId": "nope", "quantity": 1}], "reason": "broken"}
+    refused = await seller.send("POST", f"/api/orders/{'0' * 13}/returns", json=body)
+    assert_problem(refused, 404, "not-found")
+    assert pointers(refused) == ["/items/0/productId"]
+
+
 async def test_a_stale_table_sends_no_buyer_away(seller: Member) -> None:
     buyer = await seller.service.sign_up()
     product = await product_of(seller)

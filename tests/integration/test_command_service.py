@@ -177,6 +177,9 @@ async def test_what_is_not_http_is_answered_with_a_problem(
         answer = await service.speak(b"GARBAGE\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert b"application/problem+json" in answer
+        homeless = b"GET /health/live HTTP/1.%d\r\nconnection: close\r\n\r\n"
+        assert (await service.speak(homeless % 1)).startswith(b"HTTP/1.1 400 ")
+        assert (await service.speak(homeless % 0)).startswith(b"HTTP/1.1 200 ")
         endless = b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x: " + b"y" * 80_000
         assert (await service.speak(endless)).startswith(b"HTTP/1.1 431 ")
         huge = b"POST /api/users HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n"
