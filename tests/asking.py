@@ -14,7 +14,7 @@ from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_changes import PostgresChanges
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.adapters.postgres_reads import PostgresReads
-from infra.adapters.redis_timelines import RedisTimelineReader
+from infra.adapters.redis_timeline_reader import RedisTimelineReader
 from infra.composition import query_api
 from infra.composition.query_api import ForgettingRevocations, Resources, Secrets, Service
 from infra.http.authentication import Session

@@ -22,7 +22,7 @@ from infra.adapters.postgres_changes import PostgresChanges
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
 from infra.adapters.postgres_discovery import PostgresDemand, PostgresDiscovery
 from infra.adapters.postgres_reads import PostgresReads
-from infra.adapters.redis_timelines import RedisTimelineReader
+from infra.adapters.redis_timeline_reader import RedisTimelineReader
 from infra.adapters.system_view import SystemView
 from infra.composition.moments import moments_indexed
 from infra.composition.revocations import follow_revocations

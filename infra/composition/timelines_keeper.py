@@ -8,7 +8,8 @@ from typing import Any
 from domain.shared.identifiers import id_number, id_text
 from infra.adapters.connections import connected
 from infra.adapters.postgres_reads import PostgresReads
-from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
+from infra.adapters.redis_timeline_reader import RedisTimelineReader
+from infra.adapters.redis_timelines import RedisTimelines
 from infra.composition.projections_overview import with_lag
 from infra.composition.settings import Settings
 from infra.composition.tasks import TIMELINES

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from infra.adapters.redis_timelines import RedisTimelineReader
+from infra.adapters.redis_timeline_reader import RedisTimelineReader
 from infra.adapters.system_view import SystemView
 from infra.composition.process_metrics import Target, read_targets
 from infra.composition.settings import Settings, service_address

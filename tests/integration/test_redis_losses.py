@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import redis
 
-from infra.adapters.redis_timelines import RedisTimelineReader, RedisTimelines
+from infra.adapters.redis_timeline_reader import RedisTimelineReader
+from infra.adapters.redis_timelines import RedisTimelines
 from infra.ports.timelines import TimelinesUnavailable
 from infra.runtime.fanout import Limits, TimelineFanout
 from infra.servers.process import ServerProcess, free_port, start
