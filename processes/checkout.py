@@ -48,13 +48,12 @@ from domain.commerce.checkout.commands import CheckoutCommand
 from domain.commerce.checkout.decider import (
     CAPTURE_ATTEMPTS_MAX,
     CHECKOUT,
-    Call,
-    Checkout,
     capture_meant,
     checkout_stream,
 )
 from domain.commerce.checkout.events import CheckoutStarted, ProviderAsked
 from domain.commerce.checkout.rejections import StepPassed
+from domain.commerce.checkout.state import Call, Checkout
 from domain.commerce.order.commands import (
     ConfirmOrder,
     CreateOrder,
@@ -64,8 +63,9 @@ from domain.commerce.order.commands import (
     RecordRefundFailed,
     RejectOrder,
 )
-from domain.commerce.order.decider import Order, order_stream
+from domain.commerce.order.decider import order_stream
 from domain.commerce.order.events import OrderLine
+from domain.commerce.order.state import Order
 from domain.commerce.payment.events import PaymentNotified
 from domain.commerce.stock.commands import (
     CommitReservation,

@@ -21,8 +21,9 @@ from domain.commerce.order.commands import (
     RecordRefundUnconfirmed,
     RecordRestocked,
 )
-from domain.commerce.order.decider import Order, Refund, order_stream
+from domain.commerce.order.decider import order_stream
 from domain.commerce.order.events import CaptureRepeated, ItemsReturned, OrderCancelled
+from domain.commerce.order.state import Order, Refund
 from domain.commerce.stock.commands import ReceiveStock
 from domain.shared.message import Command
 from infra.ports import payments

@@ -7,9 +7,11 @@ from typing import Any
 
 import psycopg
 
-from domain.commerce.checkout.decider import CHECKOUT, Checkout, checkout_stream
+from domain.commerce.checkout.decider import CHECKOUT, checkout_stream
 from domain.commerce.checkout.events import CheckoutStarted
-from domain.commerce.order.decider import ORDER, Order, order_stream
+from domain.commerce.checkout.state import Checkout
+from domain.commerce.order.decider import ORDER, order_stream
+from domain.commerce.order.state import Order
 from domain.commerce.stock.decider import stock_stream
 from domain.shared.identifiers import id_text
 from infra.adapters.connections import connected

@@ -16,8 +16,9 @@ from typing import Any, Self
 from domain.commerce.cart.commands import CheckOutCart, PutCartItem
 from domain.commerce.cart.events import CartItem
 from domain.commerce.checkout.commands import StartCheckout
-from domain.commerce.checkout.decider import PAYMENT_SECRETS, Checkout, checkout_stream
+from domain.commerce.checkout.decider import PAYMENT_SECRETS, checkout_stream
 from domain.commerce.checkout.events import CheckoutOrder, ItemsReserved, OrdersCreated
+from domain.commerce.checkout.state import Checkout
 from domain.commerce.order.decider import order_stream
 from domain.commerce.order.events import OrderLine
 from domain.commerce.payment.commands import RecordNotification

@@ -11,7 +11,7 @@ from domain.commerce.cart.commands import RestoreCart
 from domain.commerce.cart.events import CartItem
 from domain.commerce.checkout import commands, events
 from domain.commerce.checkout.commands import CheckoutCommand
-from domain.commerce.checkout.decider import CHECKOUT, Checkout
+from domain.commerce.checkout.decider import CHECKOUT
 from domain.commerce.checkout.events import CheckoutOrder
 from domain.commerce.checkout.rejections import (
     CheckoutIdTaken,
@@ -20,6 +20,7 @@ from domain.commerce.checkout.rejections import (
     NoActionAwaited,
     StepPassed,
 )
+from domain.commerce.checkout.state import Checkout
 from domain.commerce.order.commands import (
     ConfirmOrder,
     CreateOrder,
@@ -29,8 +30,8 @@ from domain.commerce.order.commands import (
     RecordRefundFailed,
     RejectOrder,
 )
-from domain.commerce.order.decider import Order, Refund
 from domain.commerce.order.events import OrderLine
+from domain.commerce.order.state import Order, Refund
 from domain.commerce.payment.events import PaymentNotified
 from domain.commerce.stock.commands import (
     CommitReservation,

@@ -20,9 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from domain.commerce.cart.commands import CheckOutCart, PutCartItem
 from domain.commerce.cart.events import CartItem
 from domain.commerce.checkout.commands import StartCheckout
-from domain.commerce.checkout.decider import Checkout, checkout_stream
+from domain.commerce.checkout.decider import checkout_stream
 from domain.commerce.checkout.events import CheckoutOrder
 from domain.commerce.checkout.rejections import StepPassed
+from domain.commerce.checkout.state import Checkout
 from domain.commerce.order.commands import CancelOrder, DeliverOrder, ReturnItems, ShipOrder
 from domain.commerce.order.decider import order_stream
 from domain.commerce.order.events import OrderLine, ReturnedItem

@@ -6,7 +6,7 @@ from functools import reduce
 import pytest
 
 from domain.commerce.order import commands, events
-from domain.commerce.order.decider import ORDER, Order
+from domain.commerce.order.decider import ORDER
 from domain.commerce.order.events import OrderLine, ReturnedItem
 from domain.commerce.order.rejections import (
     MoreThanBought,
@@ -15,6 +15,7 @@ from domain.commerce.order.rejections import (
     OrderNotReady,
     OrderUnknown,
 )
+from domain.commerce.order.state import Order
 from domain.shared.money import Money
 from domain.shared.personal import Personal
 from tests.unit.spec import Spec

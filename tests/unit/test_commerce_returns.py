@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from domain.commerce.order import commands, events
-from domain.commerce.order.decider import ORDER, Order
+from domain.commerce.order.decider import ORDER
 from domain.commerce.order.events import OrderLine
+from domain.commerce.order.state import Order
 from domain.commerce.stock.commands import ReceiveStock
 from domain.shared.money import Money
 from infra.ports import payments
