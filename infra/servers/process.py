@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-START_WAIT_SECONDS = 60.0
+START_WAIT_SECONDS = 120.0
 LEFTOVER_SECONDS = 5.0
 # Below the range that the kernel takes the ports of outgoing connections from, so that a server
 # that is started again finds its port still free.

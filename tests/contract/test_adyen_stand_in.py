@@ -1,7 +1,7 @@
 """The stand-in speaks as Adyen does: its answers and notifications against Adyen's own schemas."""
 
 import re
-import time
+import signal
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -332,6 +332,5 @@ def test_books_answers_and_notifications_survive_a_kill(tmp_path: Path) -> None:
         assert stand_in.ask("/v72/payments", payment("kept"), key="k") == first
         assert stand_in.books()["payments"] == books["payments"]
         assert [item["merchantReference"] for item in receiver.wait_for(1)] == ["kept"]
-        began = time.monotonic()
         stand_in.server.stop()
-        assert time.monotonic() - began < 5
+        assert stand_in.server.process.returncode != -signal.SIGKILL
