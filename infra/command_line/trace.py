@@ -19,7 +19,9 @@ STEPS = {
     "tables": "read tables written",
     "home_timelines": "in the feeds of all followers",
     "pages": "visible on pages",
-    "search": "found by search",
+    "search_posts": "in the search of posts",
+    "search_members": "in the search of members",
+    "search_products": "in the search of products",
 }
 
 

@@ -81,7 +81,7 @@ async def follow(
 ) -> None:
     """Both halves, or the one that the names belong to. Raises `NotKnown`."""
     social, commerce = halves(projections, processes)
-    searched = SearchMetrics(REGISTRY)
+    searched = SearchMetrics(REGISTRY, caught_up=metrics.caught_up)
     async with asyncio.TaskGroup() as group:
         if any(social):
             group.create_task(follow_social(settings, social, metrics, searched))

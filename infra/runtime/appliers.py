@@ -1,9 +1,9 @@
 """Everything that one worker keeps current, as one: what a runner hands its frames to."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +16,9 @@ from infra.runtime.project import FrameApplier
 
 Seen = Callable[[Sequence[Frame]], None]
 
+WAITING_MAX = 2_000
+"""So many frames of a partition are told apart while they wait."""
+
 
 @runtime_checkable
 class PutsOff(Protocol):
@@ -24,6 +27,23 @@ class PutsOff(Protocol):
     def put_off(self) -> Collection[int]:
         """The partitions in which something noted has not been applied yet."""
         ...
+
+
+class _Waits(NamedTuple):
+    """Frames that are not applied: up to which position, and when the first was recorded."""
+
+    last: int
+    since: float
+
+
+def wait(waiting: deque[_Waits], last: int, since: float) -> None:
+    """Another frame waits; of very many the newest are taken together."""
+    if not waiting:
+        waiting.append(_Waits(last, since))
+    elif last > waiting[-1].last:
+        if len(waiting) >= WAITING_MAX:
+            since = waiting.pop().since
+        waiting.append(_Waits(last, since))
 
 
 class ApplierMetrics:
@@ -40,7 +60,7 @@ class ApplierMetrics:
         self._spans = spans
         self._positions: dict[Labels, float] = {}
         self._newest: dict[Labels, float] = {}
-        self._waiting: dict[Labels, float] = {}
+        self._waiting: dict[Labels, deque[_Waits]] = {}
         self._putting_off: dict[str, PutsOff] = {}
         self._types: Counter[type] = Counter()
         self.history = AppliedHistory()
@@ -114,7 +134,8 @@ class ApplierMetrics:
         for frame in frames:
             place = (applier.name, str(frame.partition))
             if frame.events and frame.last > self._positions.get(place, 0):
-                self._waiting.setdefault(place, frame.events[0].recorded_at.timestamp())
+                first = frame.events[0].recorded_at.timestamp()
+                wait(self._waiting.setdefault(place, deque()), frame.last, first)
 
     def applied(self, applier: FrameApplier, frames: Sequence[Frame], seconds: float) -> None:
         """The same frames have been applied, but for what the applier puts off."""
@@ -129,8 +150,7 @@ class ApplierMetrics:
             if frame.partition in later or frame.last <= before:
                 continue
             done.append(frame)
-            self._positions[place] = frame.last
-            self._waiting.pop(place, None)
+            self._reach(place, frame.last)
             events = frame.events
             if events and events[0].position <= before:
                 events = [recorded for recorded in events if recorded.position > before]
@@ -145,6 +165,19 @@ class ApplierMetrics:
         if self._spans is not None:
             self._spans.applied(name, done, now, seconds)
 
+    def caught_up(self, name: str, positions: Mapping[int, int]) -> None:
+        """What an applier put off is applied now, up to these positions."""
+        now = self._clock()
+        for partition, position in positions.items():
+            self._reach((name, str(partition)), position)
+            self.history.reached(name, partition, position, now)
+
+    def _reach(self, place: Labels, position: int) -> None:
+        self._positions[place] = position
+        waiting = self._waiting.get(place)
+        while waiting and waiting[0].last <= position:
+            waiting.popleft()
+
     def seen(self, frames: Sequence[Frame]) -> None:
         """Everything in this worker has been handed these frames."""
         for frame in frames:
@@ -156,9 +189,9 @@ class ApplierMetrics:
         now = self._clock()
         later = {name: set(map(str, one.put_off())) for name, one in self._putting_off.items()}
         lags: dict[Labels, float] = dict.fromkeys([*self._positions, *self._waiting], 0.0)
-        for place, since in list(self._waiting.items()):
-            if place[1] in later.get(place[0], {place[1]}):
-                lags[place] = max(0.0, now - since)
+        for place, waiting in list(self._waiting.items()):
+            if waiting and place[1] in later.get(place[0], {place[1]}):
+                lags[place] = max(0.0, now - waiting[0].since)
         return lags
 
 

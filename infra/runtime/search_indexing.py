@@ -90,11 +90,25 @@ class _Changed:
     firsts: dict[int, int] = field(default_factory=dict)
 
 
+CaughtUp = Callable[[str, Mapping[int, int]], None]
+"""Told which index shows everything up to which position of each partition."""
+
+
+def nobody_told(_index: str, _positions: Mapping[int, int]) -> None:
+    return None
+
+
 class SearchMetrics:
     """How far search is behind, and what is done for it; shared by the indices of one worker."""
 
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        clock: Callable[[], float] = time.time,
+        caught_up: CaughtUp = nobody_told,
+    ) -> None:
         self._clock = clock
+        self.caught_up = caught_up
         self._followed: dict[str, SearchIndexing] = {}
         Gauges(
             "plaza_search_indexing_delay_seconds",
@@ -112,7 +126,8 @@ class SearchMetrics:
         )
         self.searchable = Histogram(
             "plaza_search_written_seconds",
-            "Time from an event's record to its document's being in the index",
+            "Time from an event's record to its document's being in the index; of numbers, which"
+            " wait for quiet, it is not measured",
             ["index"],
             registry,
             FRESHNESS_SECONDS,
@@ -132,7 +147,8 @@ class SearchMetrics:
         observe = self.searchable.times(index).observe
         count = 0
         for one in changed:
-            observe(now - one.oldest_at.timestamp())
+            if not one.numbers:
+                observe(now - one.oldest_at.timestamp())
             count += 1
         self.documents.add(count - refused, index, "written")
         self.documents.add(refused, index, "refused")
@@ -202,7 +218,7 @@ class SearchIndexing:
             self._frames.append(frame)
             self._noted += len(frame.events)
             if self._waiting_since is None:
-                self._waiting_since = self._first_moment(frame.events)
+                self._waiting_since = self._first_moment([frame])
         while self._noted > EVENTS_NOTED_MAX or len(self._frames) > FRAMES_NOTED_MAX:
             self._noted -= len(self._frames.popleft().events)
         if self._frames:
@@ -319,8 +335,7 @@ class SearchIndexing:
         await self._note(frames)
         await self._write_due()
         await self._store_progress()
-        if not self._changed and not self._frames:
-            self._waiting_since = None
+        self._waiting_since = self._oldest_moment()
         await self._rest(began)
 
     async def _rest(self, began: float) -> None:
@@ -409,7 +424,9 @@ class SearchIndexing:
             lines = await self._lines.read_lines(after, SLICE_EVENTS)
             end = min(lines[-1].position, last) if lines else last
             kept = [line for line in lines if line.position <= end]
-            await self._note(frames_between(after, end, kept, partitions))
+            missed = frames_between(after, end, kept, partitions)
+            self._waiting_since = self._first_moment(missed) or self._waiting_since
+            await self._note(missed)
             # Everything waits for its time here too: a long run of events changes it often.
             if self._clock() >= self._wrote_at + self._pace.window_seconds or self._is_full():
                 await self._write_due()
@@ -518,11 +535,25 @@ class SearchIndexing:
         if moved:
             await self._store.advance(self._build, moved)
             self._stored.update(moved)
+            self._metrics.caught_up(self.name, moved)
 
-    def _first_moment(self, events: Sequence[Recorded]) -> float | None:
+    def _oldest_moment(self) -> float | None:
+        """When the first of what does not show yet was recorded."""
+        waiting = (*self._changed.values(), *self._authors.values())
+        moments = [one.oldest_at.timestamp() for one in waiting]
+        first = self._first_moment(self._frames)
+        return min(moments if first is None else [*moments, first], default=None)
+
+    def _first_moment(self, frames: Iterable[Frame]) -> float | None:
         handles = self._projection.handles
         return next(
-            (one.recorded_at.timestamp() for one in events if type(one.event) in handles), None
+            (
+                one.recorded_at.timestamp()
+                for frame in frames
+                for one in frame.events
+                if type(one.event) in handles
+            ),
+            None,
         )
 
 

@@ -188,7 +188,7 @@ CASES = [
     Case(
         "SearchIndexingDelayed",
         histogram(
-            'plaza_projection_visible_seconds_bucket{projection="search_posts",le="%s"}',
+            'plaza_search_written_seconds_bucket{index="search_posts",le="%s"}',
             {"15": 0, "60": 100, "+Inf": 100},
         ),
         "what is written can be searched for only after 59.55s",
@@ -201,7 +201,7 @@ CASES = [
     Case(
         "SearchIndexingDelayed",
         histogram(
-            'plaza_projection_visible_seconds_bucket{projection="search_posts",le="%s"}',
+            'plaza_search_written_seconds_bucket{index="search_posts",le="%s"}',
             {"2": 100, "15": 100, "+Inf": 100},
         ),
     ),

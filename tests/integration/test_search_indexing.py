@@ -460,6 +460,33 @@ async def caught_up(world: Searching) -> bool:
     return not one.put_off() and one.delay(time.time()) == 0
 
 
+async def test_the_delay_is_that_of_the_oldest_event_that_is_not_shown(
+    postgres_url: str, search_url: str
+) -> None:
+    async with searching(postgres_url, search_url, pace=Pace(0.01, 3_600.0, 3.0, 0.02, 0.1)) as w:
+        await w.start("search_posts")
+        one, anna = w.indexing["search_posts"], await w.square.member("anna")
+        first, second = [await w.square.post(anna, "liked") for _ in range(2)]
+        await w.apply()
+        await w.settle()
+        await w.square.like(anna, first)
+        await w.square.like(anna, second)
+        await w.apply()
+        liked = [recorded.recorded_at.timestamp() for recorded in w.square.history[-2:]]
+        # Their numbers wait for an hour, but the first is written at once for its end.
+        await w.square.delete(first)
+        await w.apply()
+        await until_equal(lambda: one.delay(liked[1]), 0.0)
+        assert one.delay(liked[1] + 5) == pytest.approx(5)
+
+
+async def until_equal(ask: Any, wanted: Any) -> None:
+    async def holds() -> bool:
+        return bool(ask() == wanted)
+
+    await until(holds)
+
+
 async def test_an_erased_members_documents_go_at_once(postgres_url: str, search_url: str) -> None:
     async with searching(postgres_url, search_url) as world:
         square = world.square

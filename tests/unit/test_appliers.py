@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from domain.shared.message import tag_of
 from infra.ports.frames import Frame
 from infra.ports.tables import StoreUnavailable
+from infra.runtime import appliers as appliers_module
 from infra.runtime.applied_history import AppliedAt, AppliedHistory
 from infra.runtime.appliers import ApplierMetrics, Appliers
 from tests.histories import History
@@ -121,6 +122,38 @@ async def test_what_is_only_noted_counts_as_waiting_until_it_is_caught_up_with()
     assert metrics.history.when(0, 40) == []
     kept.noted = ()
     assert registry.get_sample_value(LAG, AT) == 0
+
+
+async def test_what_was_put_off_is_measured_once_it_is_caught_up_with() -> None:
+    registry, now = CollectorRegistry(), [EVENTS[20].recorded_at.timestamp() + 10]
+    metrics = ApplierMetrics(registry, lambda: now[0])
+    target = Appliers([Noting("tables", {0: 0}, [])], metrics)
+    await target.apply([Frame(0, 0, 1, 20, EVENTS[:20])])
+    await target.apply([Frame(0, 20, 21, 40, EVENTS[20:])])
+    metrics.caught_up("tables", {0: 10})
+    lag = now[0] - EVENTS[0].recorded_at.timestamp()
+    assert registry.get_sample_value(LAG, AT) == pytest.approx(lag)
+    assert registry.get_sample_value("plaza_projection_position", AT) == 10
+    metrics.caught_up("tables", {0: 20})
+    assert registry.get_sample_value(LAG, AT) == pytest.approx(10)
+    metrics.caught_up("tables", {0: 40})
+    assert registry.get_sample_value(LAG, AT) == 0
+    assert [one.at for one in metrics.history.when(0, 40)] == [now[0]]
+
+
+async def test_of_very_many_frames_that_wait_the_oldest_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(appliers_module, "WAITING_MAX", 2)
+    registry, now = CollectorRegistry(), [EVENTS[-1].recorded_at.timestamp()]
+    metrics = ApplierMetrics(registry, lambda: now[0])
+    target = Appliers([Noting("tables", {0: 0}, [])], metrics)
+    for n in range(0, 40, 10):
+        await target.apply([Frame(0, n, n + 1, n + 10, EVENTS[n : n + 10])])
+    for reached, oldest in ((0, 0), (10, 10), (30, 10)):
+        metrics.caught_up("tables", {0: reached})
+        lag = now[0] - EVENTS[oldest].recorded_at.timestamp()
+        assert registry.get_sample_value(LAG, AT) == pytest.approx(lag)
 
 
 async def test_it_is_remembered_when_a_position_was_applied() -> None:
