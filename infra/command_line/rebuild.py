@@ -128,11 +128,12 @@ def ask(context: Context, call: Call) -> Any:
 def report(context: Context, done: Rebuilt) -> None:
     found = done.found
     if context.json:
-        shown = msgspec.to_builtins(done)
-        print_json(
-            {camel(name): value for name, value in shown.items() if name != "found"}
-            | ({} if found is None else {camel(k): v for k, v in shown["found"].items()})
-        )
+        compared = {} if found is None else msgspec.to_builtins(found)
+        if found is not None:
+            compared["compared_with"] = compared.pop("build")
+        own = {"name": done.name, "build": done.build, "switched": done.switched}
+        shown = {**compared, **own, "resumed_at": done.resumed_at}
+        print_json({camel(name): value for name, value in shown.items()})
         return
     if done.resumed_at:
         print(f"went on with build {done.build} at {done.resumed_at:,}")

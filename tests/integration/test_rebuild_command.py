@@ -56,6 +56,7 @@ async def test_equal_tables_are_switched_to(postgres_url: str) -> None:
     assert process.returncode == 0
     found = json.loads(output)
     assert (found["switched"], found["different"]) == (True, 0)
+    assert (found["build"], found["comparedWith"]) == (2, 1)
     assert live_build(postgres_url, "graph") == 2
     with psycopg.connect(postgres_url) as connection:
         after = connection.execute("SELECT * FROM graph_b2.follows").fetchall()
