@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 import structlog
 
+from domain.commerce.product.commands import ChangeProduct
 from domain.shared.message import Command
 from domain.social.engagement.commands import RemoveRepost, UnlikePost
 from domain.social.member.events import MemberErased
@@ -44,6 +45,8 @@ def take_back(member_id: str, trace: Trace) -> Command:
             return UnlikePost(post_id=trace.other_id, member_id=member_id)
         case "repost":
             return RemoveRepost(post_id=trace.other_id, member_id=member_id, because_of="erasure")
+        case "product":
+            return ChangeProduct(product_id=trace.other_id, seller_id=member_id, for_sale=False)
         case _:
             assert_never(trace.kind)
 

@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from domain.commerce.order.commands import (
@@ -29,17 +29,16 @@ from domain.shared.message import Command
 from infra.ports import payments
 from infra.ports.payments import Accepted, Answer, Refused, Unanswered
 from infra.ports.sagas import Answered, Cause, Next, Question, Saga, StockNews
-from processes.checkout import (
+from processes.patience import (
     RETRY_SECONDS_MAX,
-    SETTLE_SECONDS,
     SETTLE_SECONDS_MAX,
+    first_word_due,
     lies_ahead,
     may_ask_again,
-    refund_reference,
     retry_wait,
-    said_again,
     settle_wait,
 )
+from processes.payment_news import refund_reference, said_again
 
 
 def proceed(
@@ -91,7 +90,7 @@ def answered(
                 order_id=order.order_id,
                 refund_id=refund_id,
                 psp_reference=answer.psp_reference,
-                settles_at=now + timedelta(seconds=SETTLE_SECONDS),
+                settles_at=first_word_due(now),
             )
         case Refused():
             return RecordRefundFailed(

@@ -186,8 +186,7 @@ async def test_notifications_end_in_the_same_state_however_they_travel(
 async def test_money_that_moves_without_a_word_is_asked_for_again_and_never_believed(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processes.checkout.SETTLE_SECONDS", 0.2)
-    monkeypatch.setattr("processes.returns.SETTLE_SECONDS", 0.2)
+    monkeypatch.setattr("processes.patience.SETTLE_SECONDS", 0.2)
     product = await till.product()
     till.stand_in.switch(notifications={"hold": True})
     checkout_id = await till.buy(product)

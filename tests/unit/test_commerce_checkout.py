@@ -55,7 +55,8 @@ from infra.ports.payments import (
     Unanswered,
 )
 from infra.ports.sagas import Answered, Cause, Next, Question, StockNews
-from processes.checkout import proceed, refund_reference
+from processes.checkout import proceed
+from processes.payment_news import refund_reference
 from tests.unit.spec import Spec
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
