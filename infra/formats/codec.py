@@ -42,6 +42,19 @@ class Line(Struct, frozen=True, array_like=True, gc=False):
     state: bytes
 
 
+class _Named(Struct, frozen=True, gc=False):
+    type: str = ""
+
+
+class _Outline(Struct, frozen=True, array_like=True, gc=False):
+    """An envelope of which nothing is read but the event's tag."""
+
+    recorded_at: msgspec.Raw
+    correlation_id: msgspec.Raw
+    causation_id: msgspec.Raw
+    event: _Named
+
+
 class FrameLines(Struct, frozen=True, array_like=True):
     """A frame as it travels through Kafka."""
 
@@ -55,8 +68,11 @@ class FrameLines(Struct, frozen=True, array_like=True):
 EVENT_CLASSES: dict[str, type[Event]] = {tag_of(kind): kind for kind in get_args(AnyEvent)}
 """Every event's class by the tag that it is stored under."""
 
+SOCIAL_TAGS = frozenset(tag for tag, kind in EVENT_CLASSES.items() if not is_commerce(kind))
+
 _encoder = msgspec.msgpack.Encoder()
 _decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+_decode_outline = msgspec.msgpack.Decoder(_Outline).decode
 _decode_frame = msgspec.msgpack.Decoder(FrameLines).decode
 
 
@@ -120,6 +136,19 @@ def decode_lines(lines: Iterable[Line]) -> tuple[list[Recorded], list[Unreadable
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             unreadable.append(unreadable_line(line, error))
     return events, unreadable
+
+
+def without_social(lines: Iterable[Line]) -> list[Line]:
+    """The rows that are not certainly of the social half, which is told without decoding them."""
+    return [line for line in lines if not _is_social(line.state)]
+
+
+def _is_social(state: bytes) -> bool:
+    try:
+        return _decode_outline(state).event.type in SOCIAL_TAGS
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Whoever decodes it sets it aside.
+        return False
 
 
 def unreadable_line(line: Line, error: Exception) -> Unreadable:

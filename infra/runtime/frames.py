@@ -6,7 +6,7 @@ The relay sends them through Kafka; the embedded runner hands them over in memor
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from infra.formats.codec import FrameLines, Line, decode_lines
+from infra.formats.codec import FrameLines, Line, decode_lines, without_social
 from infra.ports.frames import (
     COMMERCE_PARTITIONS,
     SOCIAL_PARTITIONS,
@@ -43,6 +43,9 @@ def frames_between(
     """
     events: dict[int, list[Recorded]] = {partition: [] for partition in partitions}
     unreadable: dict[int, list[Unreadable]] = {}
+    if COMMERCE_PARTITIONS.start <= min(events, default=0):
+        # Most of the log is the other half's.
+        lines = without_social(lines)
     decoded, refused = decode_lines(lines)
     for recorded in decoded:
         of_partition = events.get(partition_of(recorded.event))
