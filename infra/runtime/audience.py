@@ -17,7 +17,7 @@ class Audience:
     """The members an ordinary author's entries are for, the author among them, sorted by id.
 
     `parts` name the timelines to push to, as far as begun timelines were known at `seen`; None
-    when that has to be worked out again. A celebrity's audience is only its size.
+    when that has to be worked out again.
     """
 
     position: int
@@ -57,12 +57,16 @@ def audience_of(author_id: int, followers: Members, position: int) -> Audience:
 
 
 class Audiences:
-    """Audiences by author; those not used for longest are forgotten when there are too many."""
+    """Audiences by author; those not used for longest are forgotten when there are too many.
+
+    `sizes`: of celebrities only the number of their followers is known, and as of which position.
+    """
 
     def __init__(self, members_max: int = MEMBERS_MAX) -> None:
         self._members_max = members_max
         self._members = 0
         self._kept: OrderedDict[int, Audience] = OrderedDict()
+        self.sizes: dict[int, tuple[int, int]] = {}
 
     def __contains__(self, author_id: int) -> bool:
         return author_id in self._kept
@@ -96,6 +100,7 @@ class Audiences:
     def clear(self) -> None:
         self._kept.clear()
         self._members = 0
+        self.sizes.clear()
 
     def __iter__(self) -> Iterator[Audience]:
         return iter(self._kept.values())

@@ -1,23 +1,21 @@
 """Pushes entries to the timelines that are kept: chunk by chunk, many posts in flight, in order.
 
-Each step names the position before it and is done by the store only if the partition is exactly
-there; so a refused step takes everything after it along, and what was refused is worked out again
-from where the store says it is. A worker that dies anywhere leaves a position that the next one
-goes on from. What it had pushed beyond that is pushed again, and readers see it once.
+A worker that dies anywhere leaves a position that the next one goes on from. What it had pushed
+beyond that is pushed again, and readers see it once.
 """
 
 import asyncio
 import contextlib
 import time
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 import structlog
 
-from infra.formats.packed_timeline import TIMELINE_MAX, encode_entries, encode_entry, represents
+from infra.formats.packed_timeline import encode_entry
 from infra.ports.frames import Frame, partition_of
 from infra.ports.log import EventLog, LogUnavailable, Recorded
 from infra.ports.tables import StoreUnavailable
@@ -26,34 +24,26 @@ from infra.ports.timelines import (
     Effect,
     EffectOf,
     Gain,
-    Kept,
     Keys,
     Link,
     Lose,
-    Members,
-    Outcome,
     Part,
     Refusal,
     TimelineSources,
     TimelineStore,
     TimelinesUnavailable,
 )
-from infra.runtime.audience import Audience, Audiences, Begun, audience_of
+from infra.runtime.audience import Audience, Audiences, audience_of
+from infra.runtime.fanout_steps import NOBODY, FanoutCounts, Known, Sent, StepRefused, Steps
 
 log = structlog.get_logger(__name__)
 
 CHUNK_MAX = 1000
 HYSTERESIS = 0.9
-IN_FLIGHT_MAX = 32
-DONE_TOGETHER = 16
 SLICE_EVENTS = 2_000
 REORDER_SECONDS = 600.0
 RETRY_SECONDS = 0.2
 HELP_SECONDS = 5.0
-
-
-class _Refused(Exception):
-    """A step was refused, and with it all those after it."""
 
 
 @dataclass(frozen=True)
@@ -69,48 +59,6 @@ class Limits:
     @property
     def ordinary_below(self) -> float:
         return self.celebrities_from * HYSTERESIS
-
-
-@dataclass
-class _Sent:
-    outcome: Awaitable[Outcome]
-    link: Link
-    keys: Members
-    audience: Audience | None = None
-    own_list_of: int = 0
-    counted: str = ""
-
-
-@dataclass
-class FanoutCounts:
-    """What has been done since the start."""
-
-    entries: int = 0
-    deliveries: int = 0
-    own_lists: int = 0
-    dropped: int = 0
-    refused: int = 0
-    promoted: int = 0
-    demoted: int = 0
-    shared: int = 0
-    helped: int = 0
-    queued: int = 0
-    """Deliveries taken on and not done yet: the only number here that falls again."""
-
-
-@dataclass
-class _Known:
-    """What this worker believes about the store: what was answered, and what is under way."""
-
-    epoch: str
-    applied: dict[int, int]
-    sent: dict[int, int]
-    celebrities: set[int]
-
-    @staticmethod
-    def of(kept: Kept) -> "_Known":
-        applied = dict(kept.applied)
-        return _Known(kept.epoch, applied, dict(applied), set(kept.celebrities))
 
 
 class TimelineFanout:
@@ -143,18 +91,12 @@ class TimelineFanout:
         self._clock = clock
         self._shown = shown
         self._bringing: list[datetime] = []
-        self._kept = Audiences()
-        self._follower_counts: dict[int, tuple[int, int]] = {}
-        self._begun = Begun()
-        self._known: _Known | None = None
+        self.counts = counts or FanoutCounts()
+        self._audiences = Audiences()
+        self._steps = Steps(store, tables, events, self._audiences, self.counts)
         self._targets: dict[int, int] = {}
-        self._in_flight: deque[_Sent] = deque()
         self._turn = asyncio.Lock()
         self._catching_up = False
-        self._generation = -1
-        self._passed: dict[int, int] = {}
-        self._epoch = ""
-        self.counts = counts or FanoutCounts()
 
     # What a runner calls.
 
@@ -181,7 +123,7 @@ class TimelineFanout:
 
     def put_off(self) -> Collection[int]:
         """The partitions whose frames are only noted as yet."""
-        known = self._known
+        known = self._steps.known
         if known is None:
             return self._targets.keys()
         return [p for p, at in self._targets.items() if known.applied.get(p, at) < at]
@@ -195,7 +137,7 @@ class TimelineFanout:
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(RETRY_SECONDS)
-            if self._store.reachable and not self._knows_the_store():
+            if self._store.reachable and not self._steps.knows_the_store():
                 try:
                     await self.catch_up()
                 except (TimelinesUnavailable, StoreUnavailable, LogUnavailable) as error:
@@ -226,7 +168,7 @@ class TimelineFanout:
     async def _missing(self) -> list[Frame]:
         """Watermarks at the targets that have not been reached: whoever applies one finds a gap."""
         async with self._turn:
-            applied = (await self._sync()).applied
+            applied = (await self._steps.sync()).applied
         return [
             Frame(partition, target, target + 1, target)
             for partition, target in self._targets.items()
@@ -239,28 +181,28 @@ class TimelineFanout:
         async with self._turn:
             tries = 0
             while True:
-                known = await self._sync()
+                known = await self._steps.sync()
+                self._bringing = []
                 try:
                     ours = [frame for frame in frames if frame.partition in known.applied]
                     ours.sort(key=lambda frame: (frame.partition, frame.first, frame.last))
                     await self._apply_frames(known, ours)
-                    await self._drain()
-                    self._kept.shrink()
-                    shown, self._bringing = self._bringing, []
-                    self._shown(shown)
-                except _Refused:
+                    await self._steps.drain()
+                    self._audiences.shrink()
+                    self._shown(self._bringing)
+                except StepRefused:
                     self.counts.refused += 1
-                    self._forget()
+                    self._steps.forget()
                     tries += 1
                     await asyncio.sleep(min(tries * tries * 1e-5, 0.1))
                 except BaseException:
                     # What is under way is answered to nobody: ask the store where it is.
-                    self._forget()
+                    self._steps.forget()
                     raise
                 else:
                     return
 
-    async def _apply_frames(self, known: _Known, frames: Sequence[Frame]) -> None:
+    async def _apply_frames(self, known: Known, frames: Sequence[Frame]) -> None:
         reached = dict(known.sent)
         gaps: dict[int, int] = {}
         for frame in frames:
@@ -271,7 +213,7 @@ class TimelineFanout:
             await self._apply_slice(known, set(gaps), max(gaps.values()))
         await self._apply_together(known, frames)
 
-    async def _apply_slice(self, known: _Known, partitions: set[int], last: int) -> None:
+    async def _apply_slice(self, known: Known, partitions: set[int], last: int) -> None:
         """Take from the log what no frame brought."""
         after = min(known.sent[partition] for partition in partitions)
         log.info("fanout.gap_found", partitions=sorted(partitions), after=after, last=last)
@@ -290,7 +232,7 @@ class TimelineFanout:
             )
             after = end
 
-    async def _apply_together(self, known: _Known, frames: Sequence[Frame]) -> None:
+    async def _apply_together(self, known: Known, frames: Sequence[Frame]) -> None:
         """Apply what is new in frames, in the order in which it happened.
 
         Partitions need not keep step, but timelines whose entries come in order are the cheapest
@@ -332,13 +274,13 @@ class TimelineFanout:
                     self._bringing.append(recorded.recorded_at)
         return effects
 
-    async def _fetch(self, known: _Known, partition: int, author_ids: set[int]) -> None:
+    async def _fetch(self, known: Known, partition: int, author_ids: set[int]) -> None:
         """Have the audiences of these authors as of where the partition is, or of later.
 
         A later one is as good: whoever came or went between has the timeline dropped by the event
         that did it, which is still to come.
         """
-        missing = [a for a in author_ids if a not in self._kept and a not in known.celebrities]
+        missing = [a for a in author_ids if a not in self._audiences and a not in known.celebrities]
         if not missing:
             return
         limit, position = self._limits.celebrities_from, known.sent[partition]
@@ -346,24 +288,24 @@ class TimelineFanout:
             part = missing[start : start + CHUNK_MAX]
             found = await self._tables.followers(partition, position, part, limit)
             for author_id in part:
-                followers = found.get(author_id, _NOBODY)
+                followers = found.get(author_id, NOBODY)
                 # So many that there may be more: looked at again when the author's entry comes.
                 if len(followers) < limit:
-                    self._kept.keep(author_id, audience_of(author_id, followers, position))
+                    self._audiences.keep(author_id, audience_of(author_id, followers, position))
 
     def _change(self, effect: Gain | Lose) -> None:
         author_id, follower_id, position = effect
         gains = isinstance(effect, Gain)
-        audience = self._kept.get(author_id)
+        audience = self._audiences.get(author_id)
         if audience is not None:
             (audience.add if gains else audience.remove)(follower_id, position)
-        counted = self._follower_counts.get(author_id)
+        counted = self._audiences.sizes.get(author_id)
         if counted is not None and position > counted[1]:
-            self._follower_counts[author_id] = (counted[0] + (1 if gains else -1), position)
+            self._audiences.sizes[author_id] = (counted[0] + (1 if gains else -1), position)
 
     # Entries.
 
-    async def _bring(self, known: _Known, partition: int, effect: Bring) -> None:
+    async def _bring(self, known: Known, partition: int, effect: Bring) -> None:
         author_id = effect.author_id
         if author_id in known.celebrities:
             if not await self._is_ordinary_again(partition, effect):
@@ -379,29 +321,29 @@ class TimelineFanout:
             await self._push_parts(known, partition, effect, audience, parts)
             return
         entry = encode_entry(effect.position, effect.post_position)
-        link = self._link(known, partition, effect.position)
+        link = self._steps.link(known, partition, effect.position)
         keys = parts[0] if parts else _NO_KEYS
         outcome = self._store.push(link, effect.position, entry, keys)
-        await self._send(_Sent(outcome, link, keys.members, audience, counted="entries"))
+        await self._steps.send(Sent(outcome, link, keys.members, audience, counted="entries"))
 
     async def _audience(self, partition: int, effect: Bring) -> Audience | None:
         """Whom the entry is for; None where those are too many to be pushed to."""
         author_id, before = effect.author_id, effect.position - 1
-        audience = self._kept.use(author_id)
+        audience = self._audiences.use(author_id)
         if audience is None:
             limit = self._limits.celebrities_from
             followers = (await self._tables.followers(partition, before, [author_id], limit)).get(
-                author_id, _NOBODY
+                author_id, NOBODY
             )
             if len(followers) >= limit:
                 return None
             audience = audience_of(author_id, followers, before)
-            self._kept.keep(author_id, audience)
+            self._audiences.keep(author_id, audience)
         return audience
 
     async def _parts(self, audience: Audience) -> Sequence[Keys]:
         """The timelines to push to, those of the latest readers first, by the chunk."""
-        begun = self._begun
+        begun = self._steps.begun
         if audience.parts is not None and audience.seen < begun.count:
             new = begun.since(audience.seen)
             if new is None or any(member in audience for member in new):
@@ -429,7 +371,7 @@ class TimelineFanout:
 
     async def _push_parts(
         self,
-        known: _Known,
+        known: Known,
         partition: int,
         effect: Bring,
         audience: Audience,
@@ -439,13 +381,13 @@ class TimelineFanout:
         reached every timeline that was begun until then."""
         entry = encode_entry(effect.position, effect.post_position)
         own = max(1, self._limits.share_after)
-        link = self._link(known, partition, None)
+        link = self._steps.link(known, partition, None)
         for keys in parts[:own]:
             outcome = self._store.push(link, effect.position, entry, keys)
-            await self._send(_Sent(outcome, link, keys.members, audience))
+            await self._steps.send(Sent(outcome, link, keys.members, audience))
         if len(parts) > own:
             # What is shared is done only where the partition is, so get there first.
-            await self._drain()
+            await self._steps.drain()
             shared = [Part(link, effect.position, entry, keys.members) for keys in parts[own:]]
             deliveries = sum(len(part.members) for part in shared)
             self.counts.queued += deliveries
@@ -455,222 +397,89 @@ class TimelineFanout:
                 pass
             self.counts.queued -= deliveries
             self.counts.deliveries += deliveries
-        await self._drain()
+        await self._steps.drain()
         while True:
-            final = self._link(known, partition, effect.position)
+            final = self._steps.link(known, partition, effect.position)
             done = await self._store.push(final, effect.position, entry, _NO_KEYS)
             if not isinstance(done, Refusal):
                 known.applied[partition] = known.sent[partition] = effect.position
                 self.counts.entries += 1
                 return
             if done is Refusal.MOVED:
-                raise _Refused
-            count = self._begun.count
-            await self._hear_of_begun()
-            new = self._begun.since(count)
+                raise StepRefused
+            count = self._steps.begun.count
+            await self._steps.hear_of_begun()
+            new = self._steps.begun.since(count)
             late = audience.members if new is None else np.array(new, np.int64)
             late = np.intersect1d(late, audience.members)
             for start in range(0, len(late), CHUNK_MAX):
                 keys = self._store.keys(late[start : start + CHUNK_MAX])
                 outcome = self._store.push(link, effect.position, entry, keys)
-                await self._send(_Sent(outcome, link, keys.members, audience))
-            await self._drain()
+                await self._steps.send(Sent(outcome, link, keys.members, audience))
+            await self._steps.drain()
 
-    async def _drop(self, known: _Known, partition: int, changed: set[int], position: int) -> None:
+    async def _drop(self, known: Known, partition: int, changed: set[int], position: int) -> None:
         """Drop the timelines of these members, and be at a position."""
-        listed = list(changed & self._begun.members)
+        listed = list(changed & self._steps.begun.members)
         # Where nobody's follows changed, timelines not heard of yet are none the worse.
-        begun = self._begun.count if changed else None
+        begun = self._steps.begun.count if changed else None
         while True:
             part, listed = listed[:CHUNK_MAX], listed[CHUNK_MAX:]
             reached = None if listed else position
             link = Link(partition, known.sent[partition], reached, begun)
             outcome = self._store.drop(link, part)
-            await self._send(_Sent(outcome, link, np.array(part, np.int64)))
+            await self._steps.send(Sent(outcome, link, np.array(part, np.int64)))
             if not listed:
                 return
 
     # Celebrities.
 
-    async def _push_own(self, known: _Known, partition: int, effect: Bring) -> None:
+    async def _push_own(self, known: Known, partition: int, effect: Bring) -> None:
         entry = encode_entry(effect.position, effect.post_position)
-        link = self._link(known, partition, effect.position)
+        link = self._steps.link(known, partition, effect.position)
         outcome = self._store.push_own(link, effect.position, entry, effect.author_id)
-        sent = _Sent(outcome, link, _NOBODY, own_list_of=effect.author_id, counted="own_lists")
-        await self._send(sent)
+        sent = Sent(outcome, link, NOBODY, own_list_of=effect.author_id, counted="own_lists")
+        await self._steps.send(sent)
 
-    async def _promote(self, known: _Known, partition: int, effect: Bring) -> None:
+    async def _promote(self, known: Known, partition: int, effect: Bring) -> None:
         """From this entry on the author has a list of its own; it holds what came before, too."""
         author_id, position = effect.author_id, effect.position
-        slots = await self._own_list(partition, position, author_id)
-        link = self._link(known, partition, position)
+        slots = await self._steps.own_list(partition, position, author_id)
+        link = self._steps.link(known, partition, position)
         outcome = self._store.promote(link, position, slots, author_id)
         known.celebrities.add(author_id)
-        self._kept.forget(author_id)
+        self._audiences.forget(author_id)
         log.info("fanout.promotes", author_id=author_id, position=position)
-        await self._send(_Sent(outcome, link, _NOBODY, counted="promoted"))
-
-    async def _own_list(self, partition: int, position: int, author_id: int) -> bytes:
-        entries = await self._tables.entries(partition, position, author_id, TIMELINE_MAX)
-        return encode_entries(
-            (entry.position, entry.post_position)
-            for entry in entries
-            if represents(position, entry.position)
-        )
+        await self._steps.send(Sent(outcome, link, NOBODY, counted="promoted"))
 
     async def _is_ordinary_again(self, partition: int, effect: Bring) -> bool:
         author_id = effect.author_id
-        counted = self._follower_counts.get(author_id)
+        counted = self._audiences.sizes.get(author_id)
         if counted is None:
             before = effect.position - 1
             count = await self._tables.follower_count(partition, before, author_id)
             counted = (count, before)
-            self._follower_counts[author_id] = counted
+            self._audiences.sizes[author_id] = counted
         return counted[0] < self._limits.ordinary_below
 
-    async def _demote(self, known: _Known, partition: int, effect: Bring) -> None:
+    async def _demote(self, known: Known, partition: int, effect: Bring) -> None:
         """Before this entry: followers' timelines lack what was in the own list, so they go."""
         author_id, before = effect.author_id, effect.position - 1
         limit = self._limits.celebrities_from
         found = await self._tables.followers(partition, before, [author_id], limit)
-        audience = audience_of(author_id, found.get(author_id, _NOBODY), before)
-        link = Link(partition, known.sent[partition], None, self._begun.count)
-        members = [m for m in audience.members.tolist() if m in self._begun.members]
+        audience = audience_of(author_id, found.get(author_id, NOBODY), before)
+        link = Link(partition, known.sent[partition], None, self._steps.begun.count)
+        members = [m for m in audience.members.tolist() if m in self._steps.begun.members]
         for start in range(0, len(members), CHUNK_MAX):
             part = members[start : start + CHUNK_MAX]
             outcome = self._store.drop(link, part)
-            await self._send(_Sent(outcome, link, np.array(part, np.int64)))
+            await self._steps.send(Sent(outcome, link, np.array(part, np.int64)))
         outcome = self._store.demote(link, author_id)
         known.celebrities.discard(author_id)
-        self._follower_counts.pop(author_id, None)
-        self._kept.keep(author_id, audience)
+        self._audiences.sizes.pop(author_id, None)
+        self._audiences.keep(author_id, audience)
         log.info("fanout.demotes", author_id=author_id, position=effect.position)
-        await self._send(_Sent(outcome, link, _NOBODY, counted="demoted"))
-
-    # Steps.
-
-    def _link(self, known: _Known, partition: int, position: int | None) -> Link:
-        """The next step of a partition; it takes the partition to `position` once it is sent."""
-        begun = None if position is None else self._begun.count
-        return Link(partition, known.sent[partition], position, begun)
-
-    async def _send(self, sent: _Sent) -> None:
-        known = self._known
-        if known is None:
-            raise _Refused
-        if sent.link.position is not None:
-            known.sent[sent.link.partition] = sent.link.position
-        self._in_flight.append(sent)
-        self.counts.queued += len(sent.keys)
-        if len(self._in_flight) >= IN_FLIGHT_MAX:
-            # The next are sent while the rest of these are being done.
-            for _ in range(DONE_TOGETHER):
-                await self._confirm(known, self._in_flight.popleft())
-
-    async def _drain(self) -> None:
-        """Wait for all that is under way."""
-        while self._in_flight:
-            known = self._known
-            if known is None:
-                raise _Refused
-            await self._confirm(known, self._in_flight.popleft())
-
-    async def _confirm(self, known: _Known, sent: _Sent) -> None:
-        """Raises `_Refused`: then all that is under way is forgotten, and the store asked anew."""
-        outcome = await sent.outcome
-        if isinstance(outcome, Refusal):
-            raise _Refused
-        link, keys = sent.link, sent.keys
-        self.counts.queued -= len(keys)
-        if link.position is not None:
-            known.applied[link.partition] = link.position
-        if sent.counted:
-            setattr(self.counts, sent.counted, getattr(self.counts, sent.counted) + 1)
-        if sent.audience is None:
-            # Dropped: pushed to again only once begun again, and that is heard of later.
-            self._begun.members.difference_update(keys.tolist())
-            self.counts.dropped += len(keys)
-        else:
-            self.counts.deliveries += len(keys) - len(outcome)
-        if outcome:
-            await self._lost(known, sent, outcome)
-
-    async def _lost(self, known: _Known, sent: _Sent, places: Sequence[int]) -> None:
-        """There was nothing under these keys."""
-        if sent.own_list_of:
-            await self._restore_own_list(known, sent.link.partition, sent.own_list_of)
-            return
-        self._begun.members.difference_update(sent.keys[list(places)].tolist())
-        if sent.audience is not None:
-            sent.audience.parts = None
-
-    async def _restore_own_list(self, known: _Known, partition: int, author_id: int) -> None:
-        """Readers see that it is missing, and do without until it is back."""
-        log.warning("fanout.own_list_lost", author_id=author_id)
-        position = known.sent[partition]
-        slots = await self._own_list(partition, position, author_id)
-        link = Link(partition, position, None, None)
-        outcome = self._store.promote(link, position, slots, author_id)
-        await self._send(_Sent(outcome, link, _NOBODY))
-
-    # Knowing the store.
-
-    def _knows_the_store(self) -> bool:
-        return self._known is not None and self._generation == self._store.generation
-
-    async def _sync(self) -> _Known:
-        """What the store holds; adopts an empty one, as of where the tables are."""
-        if self._known is not None and self._knows_the_store():
-            return self._known
-        self._forget()
-        generation = self._store.generation
-        is_new = generation != self._generation
-        kept = await self._store.load()
-        if kept is None or (is_new and await self._is_beyond_the_log(kept)):
-            await self._store.adopt(kept.epoch if kept else "", await self._tables.checkpoints())
-            log.info("fanout.started_anew")
-            kept = await self._store.load()
-            if kept is None:
-                raise TimelinesUnavailable("the store does not keep anything")
-        is_new |= kept.epoch != self._epoch
-        passed = self._passed
-        if is_new or any(at > passed.get(p, 0) for p, at in kept.applied.items()):
-            # What another worker has applied did not pass through the audiences of this one.
-            self._kept.clear()
-            self._follower_counts.clear()
-            self._passed = dict(kept.applied)
-        if is_new:
-            # Another store, or an earlier state of it: what was learnt from it is worth nothing.
-            self._begun.start(kept.begun, await self._store.everybody())
-        elif kept.begun != self._begun.count:
-            await self._hear_of_begun()
-        self._generation, self._epoch = generation, kept.epoch
-        self._known = _Known.of(kept)
-        return self._known
-
-    async def _hear_of_begun(self) -> None:
-        count, members = await self._store.begun_after(self._begun.count)
-        if members is None:
-            # Count first, then everybody: whoever begins meanwhile is heard of once more.
-            self._begun.start(count, await self._store.everybody())
-            for audience in self._kept:
-                audience.parts = None
-        else:
-            self._begun.add(count, members)
-
-    async def _is_beyond_the_log(self, kept: Kept) -> bool:
-        """Whether the log lost its end since: then the store shows what never happened."""
-        return max(kept.applied.values()) > await self._events.head()
-
-    def _forget(self) -> None:
-        if self._known is not None:
-            for partition, position in self._known.sent.items():
-                self._passed[partition] = max(position, self._passed.get(partition, 0))
-        self._known = None
-        self._in_flight.clear()
-        self._bringing.clear()
-        self.counts.queued = 0
+        await self._steps.send(Sent(outcome, link, NOBODY, counted="demoted"))
 
 
-_NOBODY: Members = np.empty(0, np.int64)
-_NO_KEYS = Keys(_NOBODY, b"")
+_NO_KEYS = Keys(NOBODY, b"")
