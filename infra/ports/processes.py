@@ -46,11 +46,11 @@ class Parked(Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-TraceKind = Literal["following", "follower", "post", "like", "repost"]
+TraceKind = Literal["following", "follower", "post", "like", "repost", "product"]
 
 
 class Trace(Struct, frozen=True):
-    """Something of a member's that stands: `other_id` is the other member, or the post."""
+    """Something of a member's that stands: `other_id` names the other member, post or product."""
 
     kind: TraceKind
     other_id: str

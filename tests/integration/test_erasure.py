@@ -13,9 +13,11 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
+from domain.commerce.product.commands import ListProduct
 from domain.deciders import DECIDERS
 from domain.shared.identifiers import id_number, id_text
 from domain.shared.message import Command
+from domain.shared.money import Money
 from domain.social.engagement.commands import LikePost, RepostPost
 from domain.social.member.commands import RegisterMember, erasure, registration
 from domain.social.member.events import MemberErased
@@ -87,7 +89,11 @@ async def system(postgres_url: str) -> AsyncIterator[System]:
 async def worker(system: System) -> AsyncIterator[None]:
     settings = Settings(postgres_url=system.url)
     running = asyncio.ensure_future(
-        serve(settings, ["members", "graph", "posts", "engagement", "sessions"], ["erasure"])
+        serve(
+            settings,
+            ["members", "graph", "posts", "engagement", "sessions", "products"],
+            ["erasure"],
+        )
     )
     yield
     running.cancel()
@@ -117,7 +123,8 @@ async def settle(system: System) -> int:
         SeenPost(post_id=id_text(10_000 + n), author_id=BOB, position=1_000 + n) for n in numbers
     ]
     return await system.all(
-        [PublishPost(post_id=id_text(20_000 + n), author_id=ANN, content="Ann") for n in numbers]
+        [sold(id_text(50_000), ANN), sold(id_text(50_001), BOB)]
+        + [PublishPost(post_id=id_text(20_000 + n), author_id=ANN, content="Ann") for n in numbers]
         + [FollowMember(follower_id=ANN, followee_id=id_text(30_000 + n)) for n in numbers]
         + [FollowMember(follower_id=id_text(40_000 + n), followee_id=ANN) for n in numbers]
         + [LikePost(post=post, member_id=ANN) for post in bobs]
@@ -125,10 +132,22 @@ async def settle(system: System) -> int:
     )
 
 
+def sold(product_id: str, seller_id: str) -> Command:
+    return ListProduct(
+        product_id=product_id,
+        shop_id=id_text(60_000),
+        seller_id=seller_id,
+        title="Mug",
+        description="",
+        category="Kitchen",
+        price=Money(currency="EUR", value=100),
+    )
+
+
 @pytest.mark.usefixtures("worker")
 async def test_an_erased_member_leaves_nothing_standing(system: System) -> None:
     await system.shown(await settle(system))
-    assert len(await system.standing(ANN)) == 5 * TRACES_EACH
+    assert len(await system.standing(ANN)) == 5 * TRACES_EACH + 1
     began = time.perf_counter()
     erased = await system.executor.execute(*erasure(ANN, f"key-{ANN}"))
     async with asyncio.timeout(60):
@@ -137,7 +156,9 @@ async def test_an_erased_member_leaves_nothing_standing(system: System) -> None:
     seconds = time.perf_counter() - began
     print(f"{5 * TRACES_EACH} traces in {seconds:.1f} s")
     assert seconds < SECONDS_MAX
-    assert len(await system.standing(BOB)) == TRACES_EACH
+    standing = await system.standing(BOB)
+    assert len(standing) == TRACES_EACH + 1
+    assert standing[-1] == Trace("product", id_text(50_001))
     # The checkpoint passes the erasure only once all is done.
     async with asyncio.timeout(30):
         while min((await system.progress.checkpoints("erasure")).values(), default=0) < (
