@@ -87,7 +87,9 @@ def search_database(url: str, sought: Sought, tell: Tell) -> Searched:
         rows = connection.execute(
             "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n"
             " ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN"
-            " ('pg_catalog', 'information_schema', 'pg_toast') ORDER BY 1, 2"
+            # What other sessions keep for themselves cannot be read, and goes when they end.
+            " ('pg_catalog', 'information_schema', 'pg_toast') AND c.relpersistence <> 't'"
+            " ORDER BY 1, 2"
         ).fetchall()
         for schema, table in rows:
             name = f"{schema}.{table}"
