@@ -11,8 +11,8 @@ from domain.shared.identifiers import known_id_number
 from domain.shared.text import hashtags
 from domain.social.member.events import MemberErased
 from domain.social.post.events import PostDeleted, PostPublished
-from infra.ports.log import Recorded
-from infra.ports.tables import Change, Close, Column, Forget, Insert, RangeTable
+from infra.ports.log import OPEN, Recorded
+from infra.ports.tables import Change, Close, Column, Forget, Insert, RangeTable, Table
 from infra.runtime.projection import Projection, TextOf
 
 Handled = PostPublished | PostDeleted | MemberErased
@@ -30,11 +30,21 @@ TAGGED_POSTS = RangeTable(
     ),
     since="position",
     primary_key=("position",),
-    key=("post_id",),
+    # Found by author too, which one index serves: each costs a post more than finding its tags.
+    key=("author_id", "post_id"),
     revisable=True,
-    unique=(("post_id",),),
-    indexes=("(created_at DESC, position DESC)", "(author_id)"),
+    unique=(("author_id", "post_id"),),
+    indexes=(f"(until) WHERE until < {OPEN}",),
 )
+
+FORGOTTEN = Table(
+    name="forgotten",
+    columns=(Column("author_id", "bigint"),),
+    since="position",
+    primary_key=("author_id", "position"),
+    indexes=("(position)",),
+)
+"""Whose rows were removed, and when: whoever counts what is new would not notice."""
 
 
 def fold(text_of: TextOf, recorded: Recorded) -> Sequence[Change]:
@@ -45,11 +55,12 @@ def fold(text_of: TextOf, recorded: Recorded) -> Sequence[Change]:
         case PostDeleted(because_of="erasure"):
             # It may have been published just after its author was erased, and just before the key
             # was gone.
-            return (Forget(TAGGED_POSTS, "author_id", known_id_number(event.author_id)),)
+            return forgotten(known_id_number(event.author_id))
         case PostDeleted():
-            return (Close(TAGGED_POSTS, (known_id_number(event.post_id),)),)
+            key = known_id_number(event.author_id), known_id_number(event.post_id)
+            return (Close(TAGGED_POSTS, key),)
         case MemberErased():
-            return (Forget(TAGGED_POSTS, "author_id", known_id_number(event.member_id)),)
+            return forgotten(known_id_number(event.member_id))
         case _:
             assert_never(event)
 
@@ -63,10 +74,14 @@ def published(event: PostPublished, text_of: TextOf) -> Sequence[Change]:
     return (Insert(TAGGED_POSTS, row),)
 
 
+def forgotten(author_id: int) -> Sequence[Change]:
+    return Forget(TAGGED_POSTS, "author_id", author_id), Insert(FORGOTTEN, (author_id,))
+
+
 PROJECTION = Projection(
     name="tags",
-    version=1,
+    version=2,
     handles=frozenset(get_args(Handled)),
-    tables=(TAGGED_POSTS,),
+    tables=(TAGGED_POSTS, FORGOTTEN),
     fold_texts=fold,
 )

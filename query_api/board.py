@@ -1,30 +1,38 @@
-"""The board of what trends now, in memory: the topics at its top, and every tag as it is typed."""
+"""The boards of what trends: now, as of a moment, and tags as they are typed."""
 
 import asyncio
 from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from domain.shared.text import case_folded
 from infra.http.consistency import Applied
-from infra.ports.discovery import Demand, Discovery, TagCount, Trend
+from infra.ports.discovery import Demand, TagCount, TagUses, Trend
 from infra.ports.log import Clock
+from infra.ports.reads import ReadsUnavailable
 from query_api.kept import Kept
+from query_api.live_tags import LiveTags, board_at
 
 TOPICS_MAX = 100
 TAGS_MAX = 20_000
 """So many tags of the last 24 hours are offered while typing, the weightiest."""
 
+FILL_SECONDS = 1.0
+"""So long a request waits after a restart; then it is answered from what has been read by then."""
+
+PAST_BOARDS_MAX = 2
+PAST_SECONDS = 10.0
+"""A board of the past is read whole each time, on connections that others need too."""
+
 LAST = "\U0010ffff"
 """Sorts after every character that a tag may have."""
 
 
-class Tags:
-    """The tags of a moment, weightiest first, and found by their beginnings."""
+class Typed:
+    """Tags, found by their beginnings."""
 
-    def __init__(self, moment: datetime, trends: Sequence[Trend]) -> None:
-        self.moment = moment
-        self.topics = trends[:TOPICS_MAX]
+    def __init__(self, trends: Sequence[Trend]) -> None:
         self._counts = {trend.name: trend.people for trend in trends}
         self._sorted = sorted(self._counts)
 
@@ -36,26 +44,47 @@ class Tags:
         return found[:limit]
 
 
+class Topics(NamedTuple):
+    """`complete`: not before all of the window has been read is it all counted."""
+
+    trends: Sequence[Trend]
+    complete: bool
+
+
 class Board:
-    """`infra.ports.discovery.TagReads`, and the topics of now."""
+    """`infra.ports.discovery.TagReads`, and the topics of now or of a moment."""
 
-    def __init__(self, discovery: Discovery, applied: Applied, clock: Clock) -> None:
-        self._discovery = discovery
-        self._clock = clock
-        self._tags = Kept(self._find, applied)
+    def __init__(self, uses: TagUses, applied: Applied, clock: Clock) -> None:
+        self._uses = uses
+        self._live = LiveTags(uses, clock)
+        self._topics = Kept(self._find_topics, applied)
+        self._typed = Kept(self._find_typed, applied)
+        self._past = asyncio.Semaphore(PAST_BOARDS_MAX)
 
-    async def now(self, position: int = 0) -> Tags:
-        """Nothing up to the position is missing. Raises `ReadsUnavailable`."""
-        return await self._tags.get(position)
+    async def now(self, position: int = 0) -> Topics:
+        """Nothing up to the position is missing, if it is complete. Raises `ReadsUnavailable`."""
+        complete = await self._live.filled(FILL_SECONDS)
+        return Topics(await self._topics.get(position), complete)
+
+    async def at(self, moment: datetime, position: int) -> Sequence[Trend]:
+        """As of a position. Raises `ReadsUnavailable`."""
+        try:
+            async with asyncio.timeout(PAST_SECONDS), self._past:
+                return await board_at(self._uses, moment, position, TOPICS_MAX)
+        except TimeoutError:
+            raise ReadsUnavailable("a board of the past took too long") from None
 
     async def prefix(self, prefix: str, limit: int, position: int = 0) -> Sequence[TagCount]:
         folded = case_folded(prefix).removeprefix("#")
-        return (await self.now(position)).prefix(folded, limit)
+        await self._live.filled(FILL_SECONDS)
+        return (await self._typed.get(position)).prefix(folded, limit)
 
-    async def _find(self) -> Tags:
-        moment = self._clock()
-        trends = await self._discovery.tags(moment, TAGS_MAX)
-        return await asyncio.to_thread(Tags, moment, trends)
+    async def _find_topics(self) -> Sequence[Trend]:
+        return await self._live.ranked(TOPICS_MAX)
+
+    async def _find_typed(self) -> Typed:
+        trends = await self._live.ranked(TAGS_MAX)
+        return await asyncio.to_thread(Typed, trends)
 
 
 class Categories:

@@ -64,7 +64,7 @@ class Recommendations:
         moment = self._clock()
         accounts = await self._discovery.popular(POPULAR_MAX)
         popular = await self._discovery.posts_of_popular(accounts, POSTS_EACH)
-        topics = [topic.name for topic in (await self._board.now()).topics[:TOPICS_MAX]]
+        topics = [topic.name for topic in (await self._board.now()).trends[:TOPICS_MAX]]
         tagged = await self._discovery.tagged(topics, moment - WINDOW, TAGGED_MAX) if topics else ()
         return blended(popular, tagged, topics)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,7 +19,7 @@ from infra.http.openapi import Operation, described
 from infra.ports.discovery import Discovery, Trend
 from infra.ports.reads import ReadsUnavailable
 from query_api.as_of import moment_of
-from query_api.board import TOPICS_MAX, Board, Categories
+from query_api.board import Board, Categories
 from query_api.context import Context
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
 
@@ -43,8 +43,11 @@ class Category(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Trending(Struct, frozen=True, rename="camel", kw_only=True):
+    """`degraded`: after a restart the topics are not counted over the whole window yet."""
+
     topics: list[Topic]
     categories: list[Category]
+    degraded: bool | UnsetType = UNSET
 
 
 def routes(
@@ -72,11 +75,12 @@ def routes(
         at = await context.as_of(request.query_params)
         if at is None:
             after = required_position(request.scope["headers"])
-            topics = (await board.now(after)).topics
+            topics, complete = await board.now(after)
             wanted = await in_demand(categories, None, after)
         else:
             moment = await moment_at(discovery, request.query_params["asOf"], at)
-            topics = [] if moment is None else await discovery.tags(moment, TOPICS_MAX, at)
+            complete = True
+            topics = [] if moment is None else await board.at(moment, at)
             wanted = [] if moment is None else await in_demand(categories, moment, at)
         return Response(
             msgspec.json.encode(
@@ -89,6 +93,7 @@ def routes(
                         Category(category=trend.name, count=trend.people, score=trend.score)
                         for trend in wanted[:limit]
                     ],
+                    degraded=UNSET if complete else True,
                 )
             ),
             media_type="application/json",

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_changes import PostgresChanges
 from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
+from infra.adapters.postgres_discovery import PostgresDiscovery
 from infra.adapters.postgres_reads import PostgresReads
 from infra.adapters.redis_timeline_reader import RedisTimelineReader
 from infra.composition import query_api
@@ -143,3 +144,15 @@ class Asking:
             if not page["hasMore"]:
                 return ids
             parameters["cursor"] = page["nextCursor"]
+
+
+@asynccontextmanager
+async def discovering(square: Square, **more: Any) -> AsyncIterator[Asking]:
+    """A service that knows what trends in a square, once everything there is applied."""
+    await square.apply()
+    discovery = PostgresDiscovery(square.url)
+    try:
+        async with Asking.open(square, discovery=discovery, **more) as asked:
+            yield asked
+    finally:
+        await discovery.close()

@@ -6,7 +6,7 @@ import inspect
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from infra.servers.opensearch import start_opensearch
 from infra.servers.osmem import start_osmem
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey
+from tests.square import Square
 
 SERVERS = {"postgres_server", "valkey_server", "search_url", "stand_in"}
 NO_FULL_TIER = pytest.StashKey[str]()
@@ -123,6 +124,14 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name}")
         yield postgres_server.rpartition("/")[0] + "/" + name
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def square(postgres_url: str) -> AsyncIterator[Square]:
+    """A square in that database, where nothing has happened yet."""
+    opened = await Square.open(postgres_url)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture(scope="session")

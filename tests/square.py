@@ -70,7 +70,7 @@ class Square:
             PostgresProjections(url, projections),
             await secret(url, "username"),
             Tokens(await secret(url, "token")),
-            datetime.now(UTC).replace(microsecond=0) - timedelta(days=1),
+            datetime.now(UTC).replace(microsecond=0) - timedelta(hours=12),
             projections=projections,
         )
         await square.tables.checkpoints()

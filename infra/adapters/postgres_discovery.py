@@ -4,10 +4,13 @@ A row holds from `since` (or its own `position`) up to, but not at, `until`.
 """
 # ruff: noqa: S608 -- what is composed into these texts are constants of this module.
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
 
 from infra.adapters.postgres_commerce_reads import Questions
+from infra.adapters.postgres_reads import PostgresReads
 from infra.formats.codec import decode_state
 from infra.ports.discovery import (
     HALF_LIFE,
@@ -16,10 +19,14 @@ from infra.ports.discovery import (
     Popular,
     PopularPost,
     SecondHop,
+    TagChanges,
     TaggedPost,
     Trend,
+    Uses,
+    UsesRead,
 )
 from infra.ports.log import OPEN
+from infra.ports.reads import ReadsUnavailable
 
 CONNECTIONS_MAX = 3
 """Boards of the past and walks through the graph take long: no more of them at a time."""
@@ -29,8 +36,18 @@ SECOND_HOP_MAX = 200
 TIES_MAX = 500
 """Whoever follows thousands is answered from the newest follows, and from theirs in turn."""
 
-TAGGED_POSTS_MAX = 250_000
-"""A board is made of so many posts at most, the newest: on a busier day its window is shorter."""
+ROWS_AT_ONCE = 20_000
+"""Tagged posts that one statement reads: a fraction of a second even where much else is done."""
+
+NAMES_AT_ONCE = 5_000
+
+RECOMMENDABLE_MAX = 20_000
+"""So many of the newest tagged posts are looked through for what trends."""
+
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""So much later than it was recorded a post may say that it was created."""
+
+POSTGRES_EPOCH_SECONDS = 946_684_800
 
 ORDERED_WEIGHS = 3
 """As much as so many products that are only in a cart."""
@@ -40,19 +57,50 @@ RANKED = """
 GROUP BY name ORDER BY weight DESC, count DESC, name COLLATE "C" LIMIT %(limit)s
 """
 
-# Of each author the latest use counts, once a tag: nobody makes a tag trend alone.
-TAGS = f"""
-SELECT name, count(*) AS count, sum(round({UNIT} * {DECAY})::bigint)::bigint AS weight
-FROM (
-    SELECT tag AS name, author_id, max(created_at) AS at
-    FROM (
-        SELECT author_id, created_at, tags FROM tagged_posts
-        WHERE created_at > %(since)s AND created_at <= %(moment)s
-          AND position <= %(at)s AND until > %(at)s
-        ORDER BY created_at DESC, position DESC LIMIT {TAGGED_POSTS_MAX}) newest
-    CROSS JOIN LATERAL unnest(tags) AS tag
-    GROUP BY tag, author_id) used
-{RANKED}
+# Bounded by the rows it looks at, not by those it finds; a tag is known by its hash, so that the
+# names of a million tags need not be kept. Columns come whole, as numbers in network byte order.
+USED = """
+used AS (
+    SELECT hashtextextended(tag, 0) AS tag, author_id, created_at, position
+    FROM newest CROSS JOIN LATERAL unnest(tags) AS tag
+    WHERE created_at > %(since)s AND until > %(at)s)
+"""
+COLUMNS = """
+string_agg(int8send(tag), ''), string_agg(int8send(author_id), ''),
+string_agg(timestamptz_send(created_at), ''), string_agg(int8send(position), '')
+"""
+USES = f"""
+WITH newest AS MATERIALIZED (
+    SELECT position, author_id, created_at, tags, until FROM tagged_posts
+    WHERE position > %(after)s AND position <= %(last)s
+    ORDER BY position DESC LIMIT {ROWS_AT_ONCE}),
+{USED}
+SELECT {COLUMNS}, (SELECT min(position) FROM newest), (SELECT count(*) FROM newest) FROM used
+"""
+USES_OF = f"""
+WITH newest AS (
+    SELECT position, author_id, created_at, tags, until FROM tagged_posts
+    WHERE author_id = ANY(%(authors)s)),
+{USED}
+SELECT {COLUMNS} FROM used
+"""
+CHANGES = f"""
+SELECT (
+    SELECT array_agg(author_id) FROM (
+        SELECT author_id FROM tagged_posts
+        WHERE until > %(after)s AND until < {OPEN} AND created_at > %(since)s
+        UNION SELECT author_id FROM forgotten WHERE position > %(after)s) AS changed),
+    b.build, min(c.position)
+FROM public.projection_builds b
+JOIN public.checkpoints c ON c.projection = b.name AND c.build = b.build
+WHERE b.name = 'tags' AND b.status = 'live' GROUP BY b.build
+"""
+NAMES = """
+SELECT wanted.hash, tag
+FROM unnest(%(tags)s::bigint[], %(positions)s::bigint[]) AS wanted (hash, position)
+JOIN tagged_posts p ON p.position = wanted.position
+CROSS JOIN LATERAL unnest(p.tags) AS tag
+WHERE hashtextextended(tag, 0) = wanted.hash
 """
 
 # Of each member the weightiest wish counts, once a category.
@@ -92,11 +140,12 @@ CROSS JOIN LATERAL (
     ORDER BY position DESC LIMIT %(each)s) p
 """
 TAGGED = f"""
-SELECT t.position, t.author_id, t.tags FROM tagged_posts t
+SELECT t.position, t.author_id, t.tags
+FROM (SELECT * FROM tagged_posts ORDER BY position DESC LIMIT {RECOMMENDABLE_MAX}) t
 WHERE t.created_at > %(after)s AND t.until = {OPEN} AND t.tags && %(tags)s::text[]
   AND EXISTS (SELECT FROM posts p
               WHERE p.position = t.position AND p.until = {OPEN} AND p.reply_to IS NULL)
-ORDER BY t.created_at DESC, t.position DESC LIMIT %(limit)s
+ORDER BY t.position DESC LIMIT %(limit)s
 """
 
 SECOND_HOP = f"""
@@ -135,11 +184,42 @@ class PostgresDiscovery:
     def __init__(self, url: str) -> None:
         self._ask = Questions(url, CONNECTIONS_MAX)
 
-    async def close(self) -> None:
-        await self._ask.renew()
+        self._log = PostgresReads(url, connections_max=1)
 
-    async def tags(self, moment: datetime, limit: int, position: int = OPEN) -> Sequence[Trend]:
-        return await trends(self._ask, TAGS, moment, limit, position)
+    async def close(self) -> None:
+        await self._ask.close()
+        await self._log.close()
+
+    async def window_begins(self, moment: datetime) -> int:
+        return await self._log.position_at(moment - WINDOW - CLOCKS_DIFFER)
+
+    async def uses(self, after: int, last: int, since: datetime, position: int = OPEN) -> UsesRead:
+        rows = await self._ask.rows(
+            USES, after=after, last=last, since=since, at=min(position, OPEN - 1)
+        )
+        *columns, first, count = rows[0]
+        return UsesRead(uses_in(columns), first if count == ROWS_AT_ONCE else None)
+
+    async def uses_of(self, authors: Collection[int], since: datetime) -> Uses:
+        rows = await self._ask.rows(USES_OF, authors=list(authors), since=since, at=OPEN - 1)
+        return uses_in(rows[0])
+
+    async def tag_changes(self, after: int, since: datetime) -> TagChanges:
+        rows = await self._ask.rows(CHANGES, after=after, since=since)
+        if not rows:
+            raise ReadsUnavailable("there is no table of tags yet")
+        authors, build, reached = rows[0]
+        return TagChanges(build, reached, authors or ())
+
+    async def tag_names(self, tags: Sequence[int], positions: Sequence[int]) -> Mapping[int, str]:
+        found: dict[int, str] = {}
+        for start in range(0, len(tags), NAMES_AT_ONCE):
+            part = slice(start, start + NAMES_AT_ONCE)
+            rows = await self._ask.rows(
+                NAMES, tags=list(tags[part]), positions=list(positions[part])
+            )
+            found.update(rows)
+        return found
 
     async def recorded_at(self, position: int) -> datetime | None:
         rows = await self._ask.rows(EVENT_AT, position=position)
@@ -193,12 +273,19 @@ class PostgresDemand:
         self._ask = Questions(url, 1)
 
     async def close(self) -> None:
-        await self._ask.renew()
+        await self._ask.close()
 
     async def categories(
         self, moment: datetime, limit: int, position: int = OPEN
     ) -> Sequence[Trend]:
         return await trends(self._ask, CATEGORIES, moment, limit, position)
+
+
+def uses_in(columns: Sequence[bytes | None]) -> Uses:
+    tags, authors, moments, positions = (
+        np.frombuffer(column or b"", dtype=">i8").astype(np.int64) for column in columns
+    )
+    return Uses(tags, authors, moments // 1_000_000 + POSTGRES_EPOCH_SECONDS, positions)
 
 
 async def trends(

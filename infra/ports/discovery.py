@@ -1,10 +1,12 @@
 """What helps people find what they do not follow yet: the ports that fetch it, and their rows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from infra.ports.log import OPEN
 
@@ -27,6 +29,36 @@ class Trend(NamedTuple):
     @property
     def score(self) -> float:
         return self.weight / UNIT
+
+
+class Uses(NamedTuple):
+    """Uses of tags in columns: the tag as a number, who used it, in which second, in which post."""
+
+    tags: NDArray[np.int64]
+    authors: NDArray[np.int64]
+    seconds: NDArray[np.int64]
+    positions: NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> Self:
+        return cls(*(np.zeros(0, dtype=np.int64) for _ in cls._fields))
+
+
+class UsesRead(NamedTuple):
+    """Some uses, and the position at which the rows begin that they were read from; None: with
+    these, all have been read."""
+
+    uses: Uses
+    first: int | None
+
+
+class TagChanges(NamedTuple):
+    """How far tags are applied, in which build of their table; and authors of whose uses some were
+    taken back since another position."""
+
+    build: int
+    reached: int
+    authors: Sequence[int]
 
 
 class TagCount(Struct, frozen=True):
@@ -74,12 +106,33 @@ class TagReads(Protocol):
         ...
 
 
-class Discovery(Protocol):
-    """What the social half knows. Every method reads a bounded number of rows, or of a window."""
+class TagUses(Protocol):
+    """The uses of tags that stand. Every method reads a bounded number of rows."""
 
-    async def tags(self, moment: datetime, limit: int, position: int = OPEN) -> Sequence[Trend]:
-        """What trended at a moment, as of a position; the greatest weight first."""
+    async def window_begins(self, moment: datetime) -> int:
+        """A position before all posts of the window that ends at a moment."""
         ...
+
+    async def uses(self, after: int, last: int, since: datetime, position: int = OPEN) -> UsesRead:
+        """The newest uses by posts after one position and up to another, and created since, as of a
+        position; more are read by asking up to the position before these."""
+        ...
+
+    async def uses_of(self, authors: Collection[int], since: datetime) -> Uses:
+        """All uses by these members that stand, created since."""
+        ...
+
+    async def tag_changes(self, after: int, since: datetime) -> TagChanges:
+        """What has changed after a position, but for new uses; of posts created since."""
+        ...
+
+    async def tag_names(self, tags: Sequence[int], positions: Sequence[int]) -> Mapping[int, str]:
+        """How these tags are written, in those posts; without those whose post is gone."""
+        ...
+
+
+class Discovery(TagUses, Protocol):
+    """What the social half knows. Every method reads a bounded number of rows, or of a window."""
 
     async def recorded_at(self, position: int) -> datetime | None:
         """When the newest event up to a position was recorded; None before the first."""

@@ -22,13 +22,6 @@ TRAVELLING = ("/api/feed", "/api/posts/{post}", "/api/users/{ann}")
 PAGES = (*LISTS, "/api/posts/{post}", "/api/users/{ann}", "/api/users/@ann")
 
 
-@pytest.fixture
-async def square(postgres_url: str) -> AsyncIterator[Square]:
-    opened = await Square.open(postgres_url)
-    yield opened
-    await opened.close()
-
-
 class Client:
     """Ann, whom Bob follows, has posted three times; Bob has answered the first thrice."""
 

@@ -2,7 +2,6 @@
 
 import random
 import re
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,13 +86,6 @@ class Chance:
         undo = hide in self.hides
         await (self.square.unhide if undo else self.square.hide)(*hide)
         self.hides ^= {hide}
-
-
-@pytest.fixture
-async def square(postgres_url: str) -> AsyncIterator[Square]:
-    opened = await Square.open(postgres_url)
-    yield opened
-    await opened.close()
 
 
 def oracle(square: Square, until: int) -> Oracle:

@@ -1,7 +1,6 @@
 """Newest pages that are answered without a task are those that the ordinary way answers."""
 
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,13 +11,6 @@ from tests.square import Square, pushing
 ROUNDS = 20
 # What comes from a web page elsewhere is answered by the application's task.
 ORDINARY = {"Origin": "https://elsewhere.example"}
-
-
-@pytest.fixture
-async def square(postgres_url: str) -> AsyncIterator[Square]:
-    opened = await Square.open(postgres_url)
-    yield opened
-    await opened.close()
 
 
 @pytest.mark.parametrize("seed", range(3))

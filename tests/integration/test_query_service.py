@@ -15,13 +15,6 @@ from tests.square import Square
 
 
 @pytest.fixture
-async def square(postgres_url: str) -> AsyncIterator[Square]:
-    opened = await Square.open(postgres_url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
 async def asking(square: Square) -> AsyncIterator[Asking]:
     async with Asking.open(square) as opened:
         yield opened

@@ -2,37 +2,12 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
-import pytest
-
-from infra.adapters.postgres_discovery import PostgresDiscovery
-from tests.asking import Asking
+from tests.asking import Asking, discovering
 from tests.square import Square
 
 MEMBERS = 40
-
-
-@pytest.fixture
-async def square(postgres_url: str) -> AsyncIterator[Square]:
-    opened = await Square.open(postgres_url)
-    opened.now += timedelta(hours=12)
-    yield opened
-    await opened.close()
-
-
-@asynccontextmanager
-async def asking(square: Square) -> AsyncIterator[Asking]:
-    await square.apply()
-    discovery = PostgresDiscovery(square.url)
-    try:
-        async with Asking.open(square, discovery=discovery) as asked:
-            yield asked
-    finally:
-        await discovery.close()
 
 
 async def pages(asked: Asking, path: str, name: str, member: str, **more: Any) -> list[Any]:
@@ -69,7 +44,7 @@ async def test_suggestions_are_whom_ones_follows_follow(square: Square) -> None:
     erased = dice.choice(people)
     await square.erase(erased)
     followers = Counter(other for others in follows.values() for other in others)
-    async with asking(square) as asked:
+    async with discovering(square) as asked:
         for one in people:
             if one == erased:
                 continue
@@ -103,7 +78,7 @@ async def test_a_suggestion_names_its_reason(square: Square) -> None:
     reasons = []
     for near in (ada, bob, cleo, dan):
         await square.follow(me, near)
-        async with asking(square) as asked:
+        async with discovering(square) as asked:
             (found,) = (await asked.get("/api/suggestions", me))["users"]
             reasons.append(found["reason"])
     assert reasons == [
@@ -112,7 +87,7 @@ async def test_a_suggestion_names_its_reason(square: Square) -> None:
         "Followed by Cleo, Bob and 1 other",
         "Followed by Dan, Cleo and 2 others",
     ]
-    async with asking(square) as asked:
+    async with discovering(square) as asked:
         (found, *_) = (await asked.get("/api/suggestions", eve))["users"]
     assert found["reason"] == "Popular: 1 follower"
     assert found["mutualCount"] == 0
@@ -120,7 +95,7 @@ async def test_a_suggestion_names_its_reason(square: Square) -> None:
 
 async def test_suggestions_are_for_those_who_have_a_session(square: Square) -> None:
     me = await square.member("me")
-    async with asking(square) as asked:
+    async with discovering(square) as asked:
         assert (await asked.raw("/api/suggestions")).status_code == 401
         for query in ({"limit": "0"}, {"cursor": "bad"}):
             assert (await asked.raw("/api/suggestions", me, **query)).status_code == 422
@@ -139,7 +114,7 @@ async def test_a_newcomer_is_shown_posts_that_are_labelled(square: Square) -> No
     tagged = await square.post(tagger, "on #tea")
     await square.post(hidden, "on #tea, too")
     await square.hide(newcomer, hidden, "mute")
-    async with asking(square) as asked:
+    async with discovering(square) as asked:
         listed = await pages(asked, "/api/feed", "posts", newcomer, limit=2)
         assert {post["postId"]: post["reason"] for post in listed} == {
             by_star[4]: "Popular: 1 follower",
@@ -161,7 +136,7 @@ async def test_nothing_is_recommended_beside_a_timeline(square: Square) -> None:
     newcomer, star, quiet = [await square.member(name) for name in ("new", "star", "quiet")]
     await square.follow(quiet, star)
     by_star = await square.post(star, "hello")
-    async with asking(square) as asked:
+    async with discovering(square) as asked:
         # Whoever is followed may have nothing to show.
         await square.follow(newcomer, quiet)
         await square.apply()
@@ -187,7 +162,7 @@ async def test_what_is_deleted_or_erased_is_not_recommended_any_more(square: Squ
         await square.follow(fan, followee)
     kept, deleted = await square.post(star, "kept"), await square.post(star, "deleted")
     await square.post(gone, "erased")
-    async with asking(square) as asked:
+    async with discovering(square) as asked:
         page = await asked.get("/api/feed", newcomer, limit=1)
         assert page["hasMore"]
         await square.delete(deleted)
