@@ -4,13 +4,12 @@ import argparse
 from typing import Any
 
 import uvloop
-from rich.console import Console
 from rich.tree import Tree
 
 from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
 from infra.command_line.progress import progress_bar
-from infra.command_line.tables import print_rows
+from infra.command_line.tables import plain_console, print_rows
 from infra.command_line.verb import Context, print_json
 from infra.composition.log_history import WITHIN, Node, NoSuchEvent, Story, statistics, story
 from infra.composition.running import find_system
@@ -48,7 +47,7 @@ def run_show(context: Context) -> int:
 
 
 def show(found: Story) -> None:
-    console = Console(highlight=False)
+    console = plain_console()
     for name in ("position", "stream", "version", "type", "recordedAt", "correlationId"):
         console.print(f"{name:14} {found.event.get(name)}", markup=False)
     for name, value in (found.event["data"] or {}).items():
@@ -64,6 +63,11 @@ def show(found: Story) -> None:
             for change in found.changes
         ]
         print_rows(rows, {"projection": "changed in", "table": "table", "change": "by", "row": ""})
+    for checkout in found.checkouts:
+        console.print(
+            f"checkout {checkout['checkoutId']}: {checkout['status']}"
+            f" (plaza checkouts show {checkout['checkoutId']})"
+        )
     searched = found.searched
     if not searched["complete"]:
         console.print(

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+PIPE_COLUMNS = 400
+
 
 def print_rows(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> None:
     """A table of some members of each row: `columns` maps a member to its heading."""
@@ -16,7 +18,12 @@ def print_rows(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> None:
         table.add_column(heading, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_shown(row.get(name)) for name in columns))
-    Console(width=None if sys.stdout.isatty() else 400).print(table)
+    plain_console().print(table)
+
+
+def plain_console() -> Console:
+    """As wide as the terminal; where there is none, no line is broken for want of one."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
 
 
 def _is_number(value: Any) -> bool:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import uvloop
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
+from infra.command_line.tables import plain_console
 from infra.command_line.verb import Context, print_json
 from infra.composition.running import find_system
 from infra.composition.tracing_path import WITHIN, NoSuchTrace, path_of
@@ -52,7 +52,7 @@ def run(context: Context) -> int:
 
 
 def show(found: Mapping[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = plain_console()
     root = Tree(f"request {found['traceId']}")
     branches: dict[int, Tree] = {}
     for event in found["events"]:

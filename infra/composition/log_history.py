@@ -9,6 +9,7 @@ from typing import Any
 
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.log_queries import LogQueries, Progress, Summed
+from infra.composition.checkouts import NoSuchCheckout, shown
 from infra.composition.log_reading import documents
 from infra.composition.settings import Settings
 from infra.formats.codec import Line, decode_lines
@@ -26,6 +27,7 @@ BEFORE = 1_000
 """How far before the first known event of a request others of it are looked for."""
 
 CAUSES_MAX = 100
+CHECKOUTS_MAX = 5
 ENVELOPE_BYTES = 1_024
 """The ids of an event's envelope stand within so many bytes: they are shorter than 250 each."""
 
@@ -48,13 +50,15 @@ class Node:
 @dataclass(frozen=True)
 class Story:
     """An event among those of its request. `causes` begin with the first; `roots` are the events
-    that the request itself caused, with all that followed."""
+    that the request itself caused, with all that followed; `checkouts` are those that any of these
+    belongs to, and what has become of them."""
 
     event: Mapping[str, Any]
     causes: Sequence[Mapping[str, Any]]
     effects: Sequence[Node]
     roots: Sequence[Node]
     changes: Sequence[Mapping[str, Any]]
+    checkouts: Sequence[Mapping[str, Any]]
     searched: Mapping[str, Any]
 
     def described(self) -> dict[str, Any]:
@@ -64,6 +68,7 @@ class Story:
             "effects": [effect.described() for effect in self.effects],
             "tree": [root.described() for root in self.roots],
             "changes": list(self.changes),
+            "checkouts": list(self.checkouts),
             "searched": dict(self.searched),
         }
 
@@ -113,8 +118,23 @@ async def story(settings: Settings, position: int, within: int = WITHIN) -> Stor
         effects=nodes[position].effects,
         roots=roots,
         changes=[change for event in events for change in changes_of(event, keyring)],
+        checkouts=await driven(settings, told.values()),
         searched={"after": begin, "last": end, "head": head, "complete": end == head},
     )
+
+
+async def driven(
+    settings: Settings, told: Iterable[Mapping[str, Any]]
+) -> Sequence[Mapping[str, Any]]:
+    """Which checkouts these events belong to. What follows from a provider's answer is a request of
+    its own, and so in no tree of ours: the checkout ties them together."""
+    named = dict.fromkeys((event["data"] or {}).get("checkoutId") for event in told)
+    found = []
+    for checkout_id in [one for one in named if one][:CHECKOUTS_MAX]:
+        with contextlib.suppress(NoSuchCheckout):
+            whole = await shown(settings, checkout_id)
+            found.append({name: whole[name] for name in ("checkoutId", "status", "waitsFor")})
+    return found
 
 
 async def causes_of(queries: LogQueries, line: Line) -> list[Line]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import psycopg
 import pytest
+from msgspec.structs import replace
 
+from domain.commerce.checkout.events import CheckoutConfirmed
 from domain.shared.identifiers import id_text
 from domain.shared.message import tag_of
 from domain.social.member.events import MemberErased, UsernameReleased
@@ -21,6 +22,7 @@ from infra.composition.settings import Settings
 from infra.formats.codec import encode_state
 from infra.ports.log import Recorded
 from tests.integration.tables import random_log, write_log
+from tests.integration.test_operators_list import BUYER, CHECKOUT, STARTED
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ADA, BRIAN = id_text(1_000_001), id_text(1_000_002)
@@ -73,6 +75,25 @@ async def test_an_event_is_shown_with_its_causes_and_effects(postgres_url: str) 
     assert found["searched"] == {"after": 0, "last": 7, "head": 7, "complete": True}
 
 
+async def test_an_event_is_shown_with_the_checkout_that_it_belongs_to(
+    postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    confirmed = CheckoutConfirmed(checkout_id=CHECKOUT, member_id=BUYER)
+    events = [
+        replace(recorded(1, STARTED, "wanted", "wanted"), stream=f"checkout:{CHECKOUT}"),
+        # Of another request: the provider's notification.
+        replace(recorded(2, confirmed, "told", "told"), stream=f"checkout:{CHECKOUT}", version=2),
+    ]
+    await write_log(postgres_url, events)
+    found = (await story(Settings(postgres_url=postgres_url), 1)).described()
+    assert positions(found["tree"]) == [(1, [])]
+    assert [(one["checkoutId"], one["status"]) for one in found["checkouts"]] == [
+        (CHECKOUT, "confirmed")
+    ]
+    shown = await plaza(postgres_url, capsys, "log", "show", "1")
+    assert f"checkout {CHECKOUT}: confirmed (plaza checkouts show {CHECKOUT})" in shown
+
+
 async def test_effects_beyond_the_search_are_said_to_be_unknown(postgres_url: str) -> None:
     await write_log(postgres_url, erasure())
     found = (await story(Settings(postgres_url=postgres_url), 2, within=3)).described()
@@ -108,7 +129,7 @@ async def test_sums_are_those_of_the_events(
     events = await random_log(postgres_url, 71, 2_000)
     # Times with and without a fraction are stored in different ways.
     whole = [
-        msgspec.structs.replace(
+        replace(
             one,
             position=2_000 + number,
             stream=f"whole:{number}",
