@@ -43,6 +43,8 @@ def run(context: Context) -> int:
         raise AskedWrongly("--before must be greater than --after: both are exclusive")
     if not arguments.out.parent.is_dir():
         raise AskedWrongly(f"there is no folder {arguments.out.parent}")
+    if arguments.out.is_dir():
+        raise AskedWrongly(f"{arguments.out} is a folder: name a file in it")
     try:
         projection = find_projection(arguments.projection)
     except NoSuchProjection as problem:

@@ -71,8 +71,8 @@ def find_projection(name: str) -> Projection:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as problem:
-        # The file is somebody else's, and may fail in any way.
+    except (Exception, SystemExit) as problem:
+        # The file is somebody else's, and may fail in any way, also by ending itself.
         raise NoSuchProjection(f"{path} cannot be loaded: {problem!r}") from problem
     found = getattr(module, attribute, None)
     if not isinstance(found, Projection):

@@ -197,10 +197,18 @@ def names_in(folder: Path) -> list[str]:
         ("{folder}/mine.py:OTHER", "is not a Projection"),
         ("{folder}/mine.py:NOTHING", "is not a Projection"),
         ("{folder}/broken.py:X", "cannot be loaded"),
+        ("{folder}/ends.py:X", "cannot be loaded: SystemExit"),
     ],
 )
 def test_what_is_no_projection_is_refused(name: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FAILING)
     (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "ends.py").write_text("raise SystemExit(0)")
     with pytest.raises(NoSuchProjection, match=why):
         find_projection(name.format(folder=tmp_path))
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    words = ["replay", "--projection", "graph", "--out", str(tmp_path)]
+    assert run(words, {"PLAZA_POSTGRES_URL": "postgresql://127.0.0.1:1/none"}) == 2
+    assert list(tmp_path.parent.glob(".*.new")) == []
