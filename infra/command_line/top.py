@@ -141,7 +141,9 @@ def head(found: Mapping[str, Any]) -> Table:
 
 
 def shortened(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    behind = [row for row in rows if row["lagSeconds"] or row["parked"]]
+    behind = [
+        row for row in rows if row["lagSeconds"] or row["parked"] or row.get("filled", 1.0) < 1.0
+    ]
     others = len(rows) - len(behind)
     nothing = {
         "kind": "",
@@ -166,6 +168,8 @@ def followers(rows: Sequence[Mapping[str, Any]]) -> Table:
         lags = {int(partition): lag for partition, lag in row["partitions"].items()}
         half = HALVES[1] if lags and min(lags) in HALVES[1] else HALVES[0]
         name = Text(row["name"], style="italic" if row["kind"] == "process" else "")
+        if row.get("filled", 1.0) < 1.0:
+            name.append(f" {row['filled']:.0%}", style="yellow")
         waiting = number(row["waiting"]) if row["waitingIsExact"] else f"≤{number(row['waiting'])}"
         table.add_row(
             name,

@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.composition.watching import Labels, Look, Scrape, quantile
 from infra.formats.event_shapes import camel
+from infra.ports.system_state import SystemState
 
 PAGES_MAX = 12
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
@@ -68,24 +69,59 @@ def asked(scrape: Scrape, job: str) -> float:
 
 def followers(now: Look) -> list[dict[str, Any]]:
     """Who follows the log, and how many seconds each partition is behind; the latest ones first."""
-    if now.state is None:
-        return []
+    rows = [*indices(now), *([] if now.state is None else checkpointed(now.state))]
+    return sorted(rows, key=lambda row: (-row["lagSeconds"], row["kind"], row["name"]))
+
+
+def checkpointed(state: SystemState) -> list[dict[str, Any]]:
+    """Those whose checkpoints say how far they are."""
     partitions: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for lag in now.state.lags:
+    for lag in state.lags:
         partitions[lag.kind, lag.name][str(lag.partition)] = round(lag.seconds, 3)
-    rows = [
+    return [
         {
             "kind": kind,
             "name": name,
             "lagSeconds": max(of_it.values(), default=0.0),
-            "waiting": now.state.waiting.get((kind, name), 0),
-            "waitingIsExact": (kind, name) not in now.state.at_most,
+            "waiting": state.waiting.get((kind, name), 0),
+            "waitingIsExact": (kind, name) not in state.at_most,
             "partitions": of_it,
-            "parked": now.state.dead_letters.get(name, 0),
+            "parked": state.dead_letters.get(name, 0),
         }
         for (kind, name), of_it in partitions.items()
     ]
-    return sorted(rows, key=lambda row: (-row["lagSeconds"], row["kind"], row["name"]))
+
+
+def indices(now: Look) -> list[dict[str, Any]]:
+    """Search indices, as the workers that keep them tell; how much waits they do not."""
+    delays: dict[str, float] = defaultdict(float)
+    filled: dict[str, float] = defaultdict(lambda: 1.0)
+    partitions: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for scrape in now.scrapes:
+        for labels, delay in scrape.of("plaza_search_indexing_delay_seconds").items():
+            name = dict(labels)["index"]
+            delays[name] = max(delays[name], round(delay, 3))
+        for labels, ratio in scrape.of("plaza_search_fill_ratio").items():
+            name = dict(labels)["index"]
+            filled[name] = min(filled[name], ratio)
+        for labels, lag in scrape.of("plaza_projection_lag_seconds").items():
+            named = dict(labels)
+            kept = partitions[named["projection"]]
+            kept[named["partition"]] = max(kept[named["partition"]], round(lag, 3))
+    letters = {} if now.state is None else now.state.dead_letters
+    return [
+        {
+            "kind": "index",
+            "name": name,
+            "lagSeconds": delay,
+            "waiting": None,
+            "waitingIsExact": True,
+            "partitions": dict(partitions[name]),
+            "parked": letters.get(name, 0),
+            "filled": filled[name],
+        }
+        for name, delay in delays.items()
+    ]
 
 
 def pages(now: Look, first: Look | None) -> list[dict[str, Any]]:

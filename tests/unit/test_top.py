@@ -1,11 +1,13 @@
 """What `plaza top` shows of two looks at a system."""
 
+from io import StringIO
 from typing import cast
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from rich.console import Console
 
 from infra.adapters.system_view import SystemView
 from infra.command_line.top import screen
@@ -95,6 +97,23 @@ def test_of_a_histogram_without_anything_in_it_no_quantile_is_known() -> None:
 def test_a_screen_is_drawn_of_a_system_of_which_nothing_is_known() -> None:
     nothing = Look(1.0, None, [Scrape("query-api", "query-api", answered=False)])
     assert screen(overview(nothing, Look(0.0, None, [])), height=20)
+
+
+def test_search_indices_are_among_those_who_follow_the_log() -> None:
+    text = """\
+plaza_search_indexing_delay_seconds{index="search_posts"} 2.5
+plaza_search_fill_ratio{index="search_posts"} 0.25
+plaza_projection_lag_seconds{projection="search_posts",partition="3"} 2.0
+plaza_projection_lag_seconds{projection="tables",partition="3"} 0.0
+"""
+    look = Look(4.0, None, [Scrape("worker", "worker", parsed(text))])
+    found = overview(look, Look(0.0, None, []))
+    (row,) = found["followers"]
+    assert (row["kind"], row["name"], row["lagSeconds"]) == ("index", "search_posts", 2.5)
+    assert (row["partitions"], row["filled"]) == ({"3": 2.0}, 0.25)
+    shown = StringIO()
+    Console(file=shown, width=100).print(screen(found, height=20))
+    assert "search_posts 25%" in shown.getvalue()
 
 
 class Away:
