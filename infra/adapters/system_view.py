@@ -39,8 +39,11 @@ BUILDS = "SELECT name, build FROM public.projection_builds WHERE status = 'live'
 DEAD_LETTERS = """
     SELECT d.projection, count(*) FROM public.dead_letters d
     LEFT JOIN public.projection_builds b ON b.name = d.projection AND b.build = d.build
-    WHERE d.status IN ('parked', 'waiting') AND (d.build = 0 OR b.status = 'live')
-    GROUP BY 1
+    WHERE d.status IN ('parked', 'waiting') AND (
+        d.build = 0 OR b.status = 'live'
+        -- The builds of search indices stand in the search server.
+        OR d.projection NOT IN (SELECT name FROM public.projection_builds)
+    ) GROUP BY 1
 """
 RELAY = "SELECT position FROM public.relay"
 CONNECTIONS = """

@@ -18,6 +18,8 @@ import psycopg
 import pytest
 import yaml
 
+from infra.adapters.migrations import migrate
+from infra.adapters.system_view import SystemView
 from infra.tracing import event_span
 from tests.fault.system import ROOT, System, running_system
 from tests.waiting import until
@@ -334,3 +336,24 @@ def test_alerts_are_evaluated_on_series_that_recording_rules_make() -> None:
     made = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
     used = set(re.findall(r"\bplaza:\w+:\w+", (MONITORING / "alerts.yml").read_text()))
     assert used <= made
+
+
+async def test_documents_that_search_refused_count_as_set_aside(postgres_url: str) -> None:
+    await migrate(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO public.projection_builds (name, build, version, status)"
+            " VALUES ('posts', 1, 1, 'retired')"
+        )
+        for projection in ("search_posts", "posts"):
+            connection.execute(
+                "INSERT INTO public.dead_letters (projection, build, key, partition, position,"
+                " stream, tag, state, error, trace, attempts, status, version)"
+                " VALUES (%s, 1, 'a', 0, 1, 's', 't', '', 'refused', '', 1, 'parked', 1)",
+                [projection],
+            )
+    view = await SystemView.open(postgres_url)
+    try:
+        assert (await view.look()).dead_letters == {"search_posts": 1}
+    finally:
+        await view.close()
