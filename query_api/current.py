@@ -9,6 +9,12 @@ from query_api.viewers import Viewers
 
 SESSION_SECONDS_MAX = 400 * 86_400
 
+ANY = ""
+ITEMS_SHOW = frozenset({ANY, "members", "posts", "engagement"})
+READERS_HAVE = frozenset({ANY, "graph", "engagement"})
+"""The projections that make items and readers what they are. A reader's posts are known by their
+positions in the log, which are the same in every build."""
+
 
 class CachesFollow:
     """Items and readers, kept current; see `infra.runtime.live.Follower`."""
@@ -27,8 +33,11 @@ class CachesFollow:
 
     def changed(self, applied: Applied) -> None:
         if applied.everything:
-            self._items.forget_all()
-            self._viewers.forget_all()
+            # After a switch, what was read from other tables is as good as before.
+            if applied.projection in ITEMS_SHOW:
+                self._items.forget_all()
+            if applied.projection in READERS_HAVE:
+                self._viewers.forget_all()
             return
         self._items.forget_posts(applied.posts)
         self._viewers.forget(applied.relations)

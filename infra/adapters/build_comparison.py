@@ -9,6 +9,7 @@ import psycopg
 from psycopg import sql
 
 from infra.adapters.connections import connected
+from infra.adapters.niceness import let_idle
 from infra.adapters.projection_builds import BULK_SETTINGS, Connection, live_builds, schema_name
 from infra.formats.event_shapes import data_of
 from infra.ports.keepers import EXAMPLES_MAX, CannotVerify, Different, Verified
@@ -49,6 +50,7 @@ class Comparison:
     async def pin(self) -> None:
         await self._connection.execute("SELECT 1")
         await self._let_go()
+        let_idle(self._connection)
 
     async def result(self) -> Verified:
         """Every row of every table, both ways. Tables that are not of the same shape are compared

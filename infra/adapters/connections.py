@@ -10,6 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from infra.adapters.niceness import ONE_PROCESS, is_in_background, share_niceness
+
 CONNECT_SECONDS = 5
 
 PARAMETERS: Mapping[str, Any] = {
@@ -25,10 +27,16 @@ PARAMETERS: Mapping[str, Any] = {
 async def connect(
     postgres_url: str, name: str, settings: Mapping[str, str] | None = None
 ) -> psycopg.AsyncConnection:
-    """An autocommitting connection, named for whoever looks into `pg_stat_activity`."""
+    """An autocommitting connection, named for whoever looks into `pg_stat_activity`.
+
+    One of a process in the background gives way to others in the server, too.
+    """
     connection = await psycopg.AsyncConnection.connect(
         postgres_url, autocommit=True, application_name=name, **PARAMETERS
     )
+    if is_in_background():
+        share_niceness(connection)
+        settings = {**ONE_PROCESS, **(settings or {})}
     if settings:
         try:
             with bounded(connection, CONNECT_SECONDS):

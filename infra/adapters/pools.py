@@ -9,6 +9,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from infra.adapters.connections import PARAMETERS, bounded, settings_query
+from infra.adapters.niceness import is_in_background, share_niceness
 from infra.ports.log import LogUnavailable
 
 STATEMENT_SECONDS = 15.0
@@ -30,6 +31,8 @@ class Pool:
         self, postgres_url: str, name: str, connections_max: int, settings: Mapping[str, str]
     ) -> None:
         async def configure(connection: Connection) -> None:
+            if is_in_background():
+                share_niceness(connection)
             await connection.execute(settings_query({"statement_timeout": "10s", **settings}))
 
         self._pool = AsyncConnectionPool[Connection](

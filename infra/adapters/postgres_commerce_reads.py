@@ -147,7 +147,7 @@ class Questions:
     def __init__(self, url: str, size: int) -> None:
         self.connections = Connections(url, size)
 
-    async def renew(self) -> None:
+    async def close(self) -> None:
         await self.connections.renew()
 
     async def rows(self, statement: str, **parameters: Any) -> list[Any]:
@@ -159,9 +159,12 @@ class Questions:
         """The rows of each statement, all asked in one round trip. Raises `ReadsUnavailable`."""
         try:
             return await self._ask(statements, parameters)
-        except (psycopg.errors.UndefinedTable, psycopg.OperationalError):
-            # Another build was switched to, or the server restarted.
-            await self.renew()
+        except psycopg.errors.UndefinedTable:
+            # Another build was switched to.
+            self.connections.look_again()
+        except psycopg.OperationalError:
+            # The server restarted.
+            await self.connections.renew()
         try:
             return await self._ask(statements, parameters)
         except psycopg.Error as error:
@@ -191,11 +194,11 @@ class PostgresCommerceReads:
         self.head = self._log.head
 
     async def close(self) -> None:
-        await self._ask.renew()
+        await self._ask.close()
         await self._log.close()
 
-    async def renew(self) -> None:
-        await self._ask.renew()
+    async def renew(self, switched: str = "") -> None:
+        self.connections.look_again(switched)
         await self._log.renew()
 
     async def checkpoints(self, projections: Collection[str]) -> Mapping[str, Mapping[int, int]]:
@@ -290,7 +293,7 @@ class PostgresOpenWork:
         self._ask = Questions(url, 1)
 
     async def close(self) -> None:
-        await self._ask.renew()
+        await self._ask.close()
 
     async def rows(self) -> tuple[Sequence[WorkRow], int]:
         try:

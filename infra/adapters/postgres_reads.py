@@ -43,6 +43,7 @@ Parameters = Mapping[str, Any] | Sequence[Any]
 CONNECTIONS_MAX = 8
 STATEMENT_SECONDS = 5
 ANSWER_SECONDS = STATEMENT_SECONDS + 1.0
+FOLLOW_SECONDS = 1.0
 
 
 class Connections:
@@ -53,41 +54,85 @@ class Connections:
 
     def __init__(self, url: str, size: int = CONNECTIONS_MAX) -> None:
         self._url = url
-        self._idle: list[AsyncConnection[TupleRow]] = []
+        # With the generation that each knows its path from.
+        self._idle: list[tuple[int, AsyncConnection[TupleRow]]] = []
         self._slots = asyncio.Semaphore(size)
         self._path = ""
-        self._on_renewed: list[Callable[[], None]] = []
+        self._oldest = 0
+        self._on_renewed: list[Callable[[str], None]] = []
         self.generation = 0
 
-    def on_renewed(self, call: Callable[[], None]) -> None:
-        """Have this called whenever `generation` grows, before anybody asks anything again."""
+    def on_renewed(self, call: Callable[[str], None]) -> None:
+        """Have this called whenever `generation` grows, before anybody asks anything again: with
+        the projection of which others are served, or with nothing where it may be any."""
         self._on_renewed.append(call)
 
     @contextlib.asynccontextmanager
     async def take(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
         """A connection for one query. One that anything went wrong on is not used again."""
         async with self._slots:
-            generation = self.generation
-            connection = self._idle.pop() if self._idle else await self._open()
+            generation, connection = await self._ready()
             done = False
             try:
                 with bounded(connection, ANSWER_SECONDS):
                     yield connection
                 done = True
             finally:
-                if done and generation == self.generation and not connection.closed:
-                    self._idle.append(connection)
+                if done and generation >= self._oldest and not connection.closed:
+                    self._idle.append((generation, connection))
                 else:
                     await connection.close()
 
+    def look_again(self, switched: str = "") -> None:
+        """Use no path again that was looked up before this. See `on_renewed`."""
+        self.generation += 1
+        self._path = ""
+        for call in self._on_renewed:
+            call(switched)
+
     async def renew(self) -> None:
         """Use no connection again that was made before this."""
-        self.generation += 1
+        self.look_again()
+        self._oldest = self.generation
+        await self._close_idle()
+
+    async def _close_idle(self) -> None:
         idle, self._idle = self._idle, []
-        for call in self._on_renewed:
-            call()
-        for connection in idle:
+        for _, connection in idle:
             await connection.close()
+
+    async def _ready(self) -> tuple[int, AsyncConnection[TupleRow]]:
+        """An idle connection if there is one, with the generation that its path is of.
+
+        One that is open already is worth keeping through a switch: the pages made then would have
+        to wait for another, and for a server process that knows nothing yet.
+        """
+        while self._idle:
+            known, connection = self._idle.pop()
+            generation = self.generation
+            if known == generation:
+                return known, connection
+            if await self._follow(connection):
+                return generation, connection
+            # The others that were idle then are as dead as this one.
+            await connection.close()
+            await self._close_idle()
+        generation = self.generation
+        return generation, await self._open()
+
+    async def _follow(self, connection: AsyncConnection[TupleRow]) -> bool:
+        """Have it look in what is served now; answers whether it is alive."""
+        try:
+            with bounded(connection, FOLLOW_SECONDS):
+                # A statement may answer other types than it did from the tables before.
+                await connection.execute("DEALLOCATE ALL")
+                await self._find_path(connection)
+        except psycopg.Error:
+            return False
+        except BaseException:
+            await connection.close()
+            raise
+        return True
 
     async def _open(self) -> AsyncConnection[TupleRow]:
         connection = await AsyncConnection.connect(
@@ -99,15 +144,18 @@ class Connections:
             **PARAMETERS,
         )
         try:
-            path = await set_search_path(connection)
+            await self._find_path(connection)
         except BaseException:
             await connection.close()
             raise
-        if self._path not in ("", path):
-            # What the others are connected to is not served any more; nobody has told us yet.
-            await self.renew()
-        self._path = path
         return connection
+
+    async def _find_path(self, connection: AsyncConnection[TupleRow]) -> None:
+        path = await set_search_path(connection)
+        if self._path not in ("", path):
+            # What the others look in is not served any more; nobody has told us yet.
+            self.look_again()
+        self._path = path
 
 
 async def set_search_path(connection: AsyncConnection[Any]) -> str:
@@ -134,8 +182,8 @@ class PostgresReads:
     async def close(self) -> None:
         await self._connections.renew()
 
-    async def renew(self) -> None:
-        await self._connections.renew()
+    async def renew(self, switched: str = "") -> None:
+        self._connections.look_again(switched)
 
     async def checkpoints(self, projections: Collection[str]) -> Mapping[str, Mapping[int, int]]:
         rows = await self._rows(queries.CHECKPOINTS, projections=list(projections))
@@ -308,8 +356,8 @@ class PostgresReads:
         try:
             return await self._ask(statements, parameters)
         except psycopg.errors.UndefinedTable:
-            # Another build was switched to and the one on our search path dropped.
-            await self._connections.renew()
+            # Another build was switched to and the one on our search path renamed.
+            self._connections.look_again()
         except psycopg.OperationalError:
             # An idle connection may have died with the server that it was made to; what is idle
             # beside it did too. A server that is really gone refuses the second try.

@@ -61,6 +61,11 @@ def declare_rebuild(kinds: Any) -> None:
         action="store_true",
         help="begin again rather than go on with a build begun before",
     )
+    kind.add_argument(
+        "--hurry",
+        action="store_true",
+        help="be as urgent as what serves pages: for a machine where nothing is served",
+    )
     kind.set_defaults(run=run_rebuild)
 
 
@@ -75,8 +80,9 @@ def declare_switch(kinds: Any) -> None:
 
 
 def run_rebuild(context: Context) -> int:
-    give_way_to_others()
     arguments = context.arguments
+    if not arguments.hurry:
+        give_way_to_others()
     if arguments.key is not None:
         count = ask(context, lambda keeper, told: keeper.rebuild_key(arguments.key, told))
         if context.json:

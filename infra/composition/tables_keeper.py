@@ -8,13 +8,14 @@ from domain.shared.identifiers import id_number
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.postgres_builds import PostgresBuilds
+from infra.composition.idle_thread import in_idle_thread
 from infra.composition.projections_overview import overview_of_tables
 from infra.composition.settings import Settings
 from infra.composition.verifying import remake, verify
 from infra.ports.keepers import NoSuchKey, Progress, Rebuilt, Verified, Wishes
 from infra.ports.tables import AnyTable, CountTable, Part, RangeTable
 from infra.runtime.projection import Projection
-from infra.runtime.rebuild import Rebuilder
+from infra.runtime.rebuild import Rebuilder, load
 
 HOUR_SECONDS = 3600.0
 ALSO_CALLED = {
@@ -103,15 +104,34 @@ async def in_place(
 async def rebuilder(
     settings: Settings, projection: Projection, progress: Progress
 ) -> AsyncIterator[tuple[Rebuilder, Projection]]:
-    """Who rebuilds, and the projection able to fold."""
-    async with contextlib.AsyncExitStack() as stack:
-        log = await PostgresEventLog.open(settings.postgres_url)
-        stack.push_async_callback(log.close)
-        keyring = await PostgresKeyring.connect(settings.postgres_url)
-        stack.push_async_callback(keyring.close)
-        builds = PostgresBuilds(settings.postgres_url)
+    """Who rebuilds, and the projection able to fold. It is loaded in an idle thread."""
+    url = settings.postgres_url
+    builds = PostgresBuilds(url)
+
+    async def loads(
+        projections: Sequence[Projection], made: Mapping[str, int], end: int | None
+    ) -> int:
+        async def loaded() -> int:
+            async with log_and_keys(url) as (log, keyring):
+                folding = [one.with_texts(keyring) for one in projections]
+                return await load(folding, made, builds, log, progress, end=end)
+
+        return await in_idle_thread(loaded)
+
+    async with log_and_keys(url) as (log, keyring):
         keep_seconds = settings.retired_build_hours * HOUR_SECONDS
         yield (
-            Rebuilder(builds, log, progress, keep_seconds=keep_seconds),
+            Rebuilder(builds, log, progress, keep_seconds=keep_seconds, loads=loads),
             projection.with_texts(keyring),
         )
+
+
+@contextlib.asynccontextmanager
+async def log_and_keys(url: str) -> AsyncIterator[tuple[PostgresEventLog, PostgresKeyring]]:
+    """What folding needs."""
+    async with contextlib.AsyncExitStack() as stack:
+        log = await PostgresEventLog.open(url)
+        stack.push_async_callback(log.close)
+        keyring = await PostgresKeyring.connect(url)
+        stack.push_async_callback(keyring.close)
+        yield log, keyring

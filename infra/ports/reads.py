@@ -141,8 +141,9 @@ class Way(NamedTuple):
 class Checkpoints(Protocol):
     """How far read tables are. Every method raises `ReadsUnavailable` where they cannot answer."""
 
-    async def renew(self) -> None:
-        """Make new connections: the server was restarted, or other tables are served."""
+    async def renew(self, switched: str = "") -> None:
+        """Look for everything anew: other tables are served, of this projection or of any, or the
+        server was restarted."""
         ...
 
     async def checkpoints(self, projections: Collection[str]) -> Mapping[str, Mapping[int, int]]:

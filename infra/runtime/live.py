@@ -17,7 +17,6 @@ from infra.ports.reads import Changes, Checkpoints, ReadsUnavailable
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.25
-EVERYTHING = Applied("", 0, {}, everything=True)
 
 
 class Follower(Protocol):
@@ -71,10 +70,11 @@ class Live:
         """Every event up to this position has been applied by every projection."""
         return min(self._reached.values())
 
-    def forget(self) -> None:
-        """Have the followers forget everything: it was read from tables not served any more."""
+    def forget(self, switched: str = "") -> None:
+        """Have the followers forget everything that they read from the tables of a projection, or
+        of any: those are not served any more."""
         for follower in self._followers:
-            follower.changed(EVERYTHING)
+            follower.changed(Applied(switched, 0, {}, everything=True))
 
     async def newest_position(self) -> int:
         """The newest position that any projection has heard of."""
@@ -121,7 +121,7 @@ class Live:
         self._builds[applied.projection] = applied.build
         if known != applied.build and (known is not None or applied.everything):
             # Other tables are served from now on. They are nowhere behind the ones before.
-            await self._reads.renew()
+            await self._reads.renew(applied.projection)
             log.info("live.switched", projection=applied.projection, build=applied.build)
         for follower in self._followers:
             follower.changed(applied)

@@ -140,6 +140,14 @@ class Builds(Protocol):
         ...
 
 
+class Load(Protocol):
+    async def __call__(
+        self, projections: Sequence[Projection], made: Mapping[str, int], end: int | None
+    ) -> int:
+        """Fill and complete builds; answers the position it went on from. See `load`."""
+        ...
+
+
 def nothing_told(_what: str, _reached: int, _end: int) -> None:
     """For those who do not watch."""
 
@@ -147,7 +155,8 @@ def nothing_told(_what: str, _reached: int, _end: int) -> None:
 class Rebuilder:
     """Rebuilds projections whose builds are made in one place.
 
-    `keep_seconds`: so long the tables served before are kept, to be switched back to.
+    `keep_seconds`: so long the tables served before are kept, to be switched back to. `loads` does
+    the part that takes long and holds nothing that is served, where that is not done right here.
     """
 
     def __init__(
@@ -157,11 +166,13 @@ class Rebuilder:
         progress: Progress = nothing_told,
         *,
         keep_seconds: float = 0.0,
+        loads: Load | None = None,
     ) -> None:
         self._builds = builds
         self._lines = lines
         self._progress = progress
         self._keep_seconds = keep_seconds
+        self._loads = loads or self._load
 
     async def rebuild(
         self,
@@ -188,9 +199,7 @@ class Rebuilder:
             if loading := [one for one in projections if one.name not in loaded]:
                 live = await self._builds.live_positions(projections) if compare else {}
                 end = min(live.values(), default=None)
-                resumed_at = await load(
-                    loading, made, self._builds, self._lines, self._progress, end=end
-                )
+                resumed_at = await self._loads(loading, made, end)
             done = []
             for projection in projections:
                 part = self._part(projection, made[projection.name])
@@ -219,6 +228,11 @@ class Rebuilder:
                 await self._builds.revive(name, build.number)
             await self._part(projection, build.number).switch(self._keep_seconds)
         return build.number
+
+    async def _load(
+        self, projections: Sequence[Projection], made: Mapping[str, int], end: int | None
+    ) -> int:
+        return await load(projections, made, self._builds, self._lines, self._progress, end=end)
 
     def _part(self, projection: Projection, build: int) -> "Finishing":
         return Finishing(projection, build, self._builds, self._lines, self._progress)
