@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,9 +24,9 @@ from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
 from query_api.products import FILTERS, price_of, truth_of
 from query_api.search_index import SearchIndex
 from query_api.search_kinds import Asked, Found, Members, Posts, Products
-from query_api.search_lists import Page, Results, page_of
+from query_api.search_lists import First, Page, Results, page_of
 from query_api.search_query import LENGTH_MAX, QueryInvalid, parse
-from query_api.search_shapes import FoundPosts, FoundProducts, FoundUsers
+from query_api.search_shapes import FoundPosts, FoundProducts, FoundUsers, counts_of
 from query_api.walk import Walk
 
 TAG = "Discovery"
@@ -64,6 +65,7 @@ PARAMETERS = (
     ATTRIBUTE,
 )
 NO_FILTERS = ProductFilters()
+encode = msgspec.json.Encoder().encode
 
 
 def asked(kind: Kind, parameters: QueryParams) -> Asked:
@@ -145,37 +147,39 @@ def routes(context: Context, index: SearchIndex, products: Products) -> list[Rou
         wanted, found = asked(kind, parameters), kinds[kind]
         viewer = await context.reader(request.scope["headers"])
         await index.reach(kind, required_position(request.scope["headers"]))
-        listing = f"search {kind} {viewer.id} {wanted.order} {wanted.filters} {wanted.text}"
-        walk = Walk(context.cursors, listing, parameters)
-        results = await begun(found, kind, index, wanted, walk)
-        page = await page_of(
-            results, found.rest(wanted, results), found.visible(viewer), wanted.limit
-        )
-        shown = await found.json(results, page.shown, viewer)
-        degraded = b',"degraded":true' if await index.degraded(kind) else b""
-        return Response(b'{"results":%b%b%b}' % (shown, end(page, walk), degraded), media_type=JSON)
+        named = f"search {kind} {viewer.id} {wanted.order} {wanted.filters} {wanted.text}"
+        walk = Walk(context.cursors, named, parameters)
+        results, first = await begun(found, kind, index, wanted, walk)
+        listing = found.listing(wanted.query.guessing(results.guesses), wanted)
+        candidates = None if first is None else first.candidates
+        page = await page_of(results, candidates, listing, found.visible(viewer), wanted.limit)
+        parts = [b'{"results":', await found.json(page.shown, viewer)]
+        if first is not None and first.facets is not None:
+            parts += [b',"facets":', encode(counts_of(first.facets))]
+        parts.append(end(page, walk))
+        if await index.degraded(kind):
+            parts.append(b',"degraded":true')
+        return Response(b"".join([*parts, b"}"]), media_type=JSON)
 
     return [Route("/api/search", search)]
 
 
 async def begun(
     found: Found[Any], kind: Kind, index: SearchIndex, wanted: Asked, walk: Walk
-) -> Results:
-    """Where the walk is, or where it begins: by the words asked for, or, where nothing has all of
-    these, by what is spelt much like those among them that nothing has at all."""
+) -> tuple[Results, First | None]:
+    """Where the walk is, or where it begins and what it begins with: by the words asked for, or,
+    where nothing has all of these, by what is spelt much like those that nothing has at all."""
     numbers = walk.place(())
     if numbers:
-        return Results.of(numbers)
-    results, any_there = await found.first(wanted.query, wanted)
+        return Results.of(numbers), None
     query = wanted.query
-    if any_there or not query.spoken:
-        return results
-    unknown = await index.ask(
-        ("unknown", kind, query.spoken), lambda: index.reads.unknown(kind, query)
-    )
-    if not unknown:
-        return results
-    return (await found.first(replace(query, misspelt=tuple(unknown)), wanted))[0]
+    first = await found.first(query, wanted)
+    if first.any_there:
+        index.learn(kind, query.spoken)
+    elif unknown := await index.unknown(kind, query):
+        query = replace(query, misspelt=tuple(unknown))
+        first = await found.first(query, wanted)
+    return Results(query.guesses, (), found.start), first
 
 
 def end(page: Page[Any], walk: Walk) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -14,10 +14,16 @@ from prometheus_client.registry import Collector
 from infra.http.consistency import WAIT_SECONDS, behind
 from infra.http.problems import Problem, unavailable
 from infra.ports.log import Clock
-from infra.ports.search_reads import IndexState, Kind, SearchReads, SearchUnanswered
+from infra.ports.search_reads import IndexState, Kind, Query, SearchReads, SearchUnanswered
 from query_api.flights import Flights
+from query_api.generations import Generations
 
 ANSWERS_MAX = 2_000
+WORDS_MAX = 100_000
+WORDS_SECONDS = 300.0
+"""For so long a word that something had is not asked for again, only to learn whether it is
+misspelt."""
+
 STATE_SECONDS = 1.0
 BEHIND_SECONDS = 10.0
 POLL_SECONDS = 0.05
@@ -54,6 +60,7 @@ class SearchIndex(Collector):
         self._clock = clock
         self._answers = Flights(seconds, ANSWERS_MAX)
         self._happened = happened
+        self._words: Generations[tuple[Kind, str], float] = Generations(WORDS_MAX)
         self._states: dict[Kind, _Watched] = {}
         self._reached: dict[Kind, int] = {}
         registry.register(self)
@@ -70,6 +77,25 @@ class SearchIndex(Collector):
             return await self._answers.get(key, make)
         except SearchUnanswered as error:
             raise no_search(error) from error
+
+    async def unknown(self, kind: Kind, query: Query) -> Sequence[str]:
+        """See `SearchReads.unknown`. Raises a 503 problem."""
+        if all(self._knows(kind, word) for word in query.spoken):
+            return ()
+        key = "unknown", kind, query.spoken
+        unknown = await self.ask(key, lambda: self.reads.unknown(kind, query))
+        self.learn(kind, [word for word in query.spoken if word not in unknown])
+        return unknown
+
+    def learn(self, kind: Kind, words: Iterable[str]) -> None:
+        """These words are in something."""
+        until = time.monotonic() + WORDS_SECONDS
+        for word in words:
+            self._words.put((kind, word), until)
+
+    def _knows(self, kind: Kind, word: str) -> bool:
+        until = self._words.get((kind, word))
+        return until is not None and time.monotonic() < until
 
     # How far the indices are.
 

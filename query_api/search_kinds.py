@@ -5,7 +5,8 @@ says what may match and in which order; what is shown, and whether it is, is rea
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -13,7 +14,6 @@ import msgspec
 from domain.shared.identifiers import id_number
 from infra.ports.log import OPEN
 from infra.ports.search_reads import (
-    FoundProducts,
     Kind,
     ProductFilters,
     ProductOrder,
@@ -26,15 +26,13 @@ from query_api.market import Market, Product
 from query_api.pipeline import is_shown
 from query_api.present import posts_json
 from query_api.search_index import SearchIndex
-from query_api.search_lists import BEST_MAX, NEWEST, Candidate, Rest, Results, Visible
-from query_api.search_shapes import counts_of
+from query_api.search_lists import NEWEST, Candidate, First, Listing, Rest, Visible, asked_for
 from query_api.shapes import Profile
 from query_api.users import profiles
 from query_api.viewers import Viewer
 
 S = TypeVar("S")
 encode = msgspec.json.Encoder().encode
-NEWEST_PRODUCTS: Candidate = (OPEN, 0)
 
 
 @dataclass(frozen=True)
@@ -51,26 +49,20 @@ class Asked:
 class Found(Protocol[S]):
     """One kind of things that are found."""
 
-    async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
-        """Where a walk begins, and whether the words of the query are anywhere at all."""
+    start: Candidate
+    """Where the rest begins, which follows the best."""
+
+    async def first(self, query: Query, wanted: Asked) -> First:
+        """What a walk begins with."""
         ...
 
-    def rest(self, wanted: Asked, results: Results) -> Rest | None:
-        """What comes after the best, if anything does."""
-        ...
+    def listing(self, query: Query, wanted: Asked) -> Listing: ...
 
     def visible(self, viewer: Viewer) -> Visible[S]: ...
 
-    async def json(self, results: Results, shown: Sequence[S], viewer: Viewer) -> bytes:
-        """The list of what is shown, and what goes with it."""
+    async def json(self, shown: Sequence[S], viewer: Viewer) -> bytes:
+        """The list of what is shown."""
         ...
-
-
-def newest_besides(index: SearchIndex, kind: Kind, wanted: Asked, results: Results) -> Rest | None:
-    """What follows the best; None where these are all that match."""
-    if wanted.order == "relevance" and len(results.best) < BEST_MAX:
-        return None
-    return newest_first(index, kind, wanted.query.guessing(results.guesses))
 
 
 def newest_first(index: SearchIndex, kind: Kind, query: Query) -> Rest:
@@ -89,23 +81,32 @@ def newest_first(index: SearchIndex, kind: Kind, query: Query) -> Rest:
 
 
 class Posts:
+    start = NEWEST
+
     def __init__(self, context: Context, index: SearchIndex) -> None:
         self._context = context
         self._index = index
 
-    async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
+    async def first(self, query: Query, wanted: Asked) -> First:
         if wanted.order == "newest":
-            results = Results(query.guesses, (), NEWEST)
             newest = newest_first(self._index, "posts", query)
-            return results, not query.is_text or bool(await newest(NEWEST, 1, ()))
-        now = self._index.now()
-        best = await self._index.ask(
-            ("posts", query), lambda: self._index.reads.best_posts(query, now, BEST_MAX)
-        )
-        return Results(query.guesses, best, NEWEST), bool(best)
+            return First((), not query.is_text or bool(await newest(NEWEST, 1, ())))
+        best = await self._best(query, asked_for(wanted.limit), ())
+        return First(best, bool(best))
 
-    def rest(self, wanted: Asked, results: Results) -> Rest | None:
-        return newest_besides(self._index, "posts", wanted, results)
+    def listing(self, query: Query, wanted: Asked) -> Listing:
+        best = None if wanted.order == "newest" else partial(self._best, query)
+        return Listing(best, newest_first(self._index, "posts", query))
+
+    async def _best(
+        self, query: Query, limit: int, without: Collection[int]
+    ) -> Sequence[Candidate]:
+        now = self._index.now()
+        found = await self._index.ask(
+            ("posts", query, limit, tuple(without)),
+            lambda: self._index.reads.best_posts(query, now, limit, without),
+        )
+        return [(number,) for number in found]
 
     def visible(self, viewer: Viewer) -> Visible[Item]:
         async def seen(numbers: Sequence[int]) -> Mapping[int, Item]:
@@ -114,8 +115,7 @@ class Posts:
 
         return seen
 
-    async def json(self, results: Results, shown: Sequence[Item], viewer: Viewer) -> bytes:
-        del results
+    async def json(self, shown: Sequence[Item], viewer: Viewer) -> bytes:
         await self._context.viewers.know(viewer, [item.post_position for item in shown])
         return b"[" + posts_json(shown, viewer) + b"]"
 
@@ -123,19 +123,28 @@ class Posts:
 class Members:
     """Accounts are found by whoever has muted them, too: to take that back."""
 
+    start = NEWEST
+
     def __init__(self, context: Context, index: SearchIndex) -> None:
         self._context = context
         self._index = index
 
-    async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
-        del wanted
-        best = await self._index.ask(
-            ("users", query), lambda: self._index.reads.best_members(query, BEST_MAX)
-        )
-        return Results(query.guesses, best, NEWEST), bool(best)
+    async def first(self, query: Query, wanted: Asked) -> First:
+        best = await self._best(query, asked_for(wanted.limit), ())
+        return First(best, bool(best))
 
-    def rest(self, wanted: Asked, results: Results) -> Rest | None:
-        return newest_besides(self._index, "users", wanted, results)
+    def listing(self, query: Query, wanted: Asked) -> Listing:
+        del wanted
+        return Listing(partial(self._best, query), newest_first(self._index, "users", query))
+
+    async def _best(
+        self, query: Query, limit: int, without: Collection[int]
+    ) -> Sequence[Candidate]:
+        found = await self._index.ask(
+            ("users", query, limit, tuple(without)),
+            lambda: self._index.reads.best_members(query, limit, without),
+        )
+        return [(number,) for number in found]
 
     def visible(self, viewer: Viewer) -> Visible[Profile]:
         async def seen(numbers: Sequence[int]) -> Mapping[int, Profile]:
@@ -144,56 +153,53 @@ class Members:
 
         return seen
 
-    async def json(self, results: Results, shown: Sequence[Profile], viewer: Viewer) -> bytes:
-        del results, viewer
+    async def json(self, shown: Sequence[Profile], viewer: Viewer) -> bytes:
+        del viewer
         return encode(shown)
 
 
 class Products:
     """Without a market there are none."""
 
+    start: Candidate = (OPEN, 0)
+
     def __init__(self, index: SearchIndex, market: Market | None) -> None:
         self._index = index
         self._market = market
 
-    async def first(self, query: Query, wanted: Asked) -> tuple[Results, bool]:
-        found = await self._best(query, wanted)
-        best = [place.product_id for place in found.places]
-        last = NEWEST_PRODUCTS
-        if wanted.order.startswith("price") and found.places:
-            last = found.places[-1]
-        results = Results(query.guesses, best, last, facets=found.facets)
-        return results, found.matching > 0
-
-    async def _best(self, query: Query, wanted: Asked) -> FoundProducts:
-        return await self._index.ask(
-            ("products", query, wanted.filters, wanted.order),
+    async def first(self, query: Query, wanted: Asked) -> First:
+        limit = asked_for(wanted.limit)
+        found = await self._index.ask(
+            ("products", query, wanted.filters, wanted.order, limit),
             lambda: self._index.reads.products(
-                query, wanted.filters, wanted.order, BEST_MAX, facets=True
+                query, wanted.filters, wanted.order, limit, facets=True
             ),
         )
+        return First(found.places, found.matching > 0, found.facets)
 
-    def rest(self, wanted: Asked, results: Results) -> Rest | None:
-        if len(results.best) < BEST_MAX:
-            return None
+    def listing(self, query: Query, wanted: Asked) -> Listing:
         # By relevance, the best are followed by what is newest.
-        order: ProductOrder = "newest" if wanted.order == "relevance" else wanted.order
-        query = wanted.query.guessing(results.guesses)
-        filters = wanted.filters
+        by_relevance = wanted.order == "relevance"
+        meant = replace(wanted, query=query)
+        rest = replace(meant, order="newest") if by_relevance else meant
+        return Listing(
+            partial(self._more, meant, self.start),
+            partial(self._more, rest),
+            goes_on=not by_relevance,
+        )
 
-        async def more(
-            last: Candidate, limit: int, without: Collection[int]
-        ) -> Sequence[Candidate]:
-            after = None if last == NEWEST_PRODUCTS else ProductPlace(*last)
-            found = await self._index.ask(
-                ("more products", query, filters, order, last, limit, tuple(without)),
-                lambda: self._index.reads.products(
-                    query, filters, order, limit, after=after, without=without
-                ),
-            )
-            return found.places
-
-        return more
+    async def _more(
+        self, wanted: Asked, last: Candidate, limit: int, without: Collection[int]
+    ) -> Sequence[Candidate]:
+        query, filters, order = wanted.query, wanted.filters, wanted.order
+        after = None if last == self.start else ProductPlace(*last)
+        found = await self._index.ask(
+            ("more products", query, filters, order, last, limit, tuple(without)),
+            lambda: self._index.reads.products(
+                query, filters, order, limit, after=after, without=without
+            ),
+        )
+        return found.places
 
     def visible(self, viewer: Viewer) -> Visible[Product]:
         del viewer
@@ -206,8 +212,6 @@ class Products:
 
         return seen
 
-    async def json(self, results: Results, shown: Sequence[Product], viewer: Viewer) -> bytes:
+    async def json(self, shown: Sequence[Product], viewer: Viewer) -> bytes:
         del viewer
-        facets = results.facets
-        counts = b"" if facets is None else b',"facets":' + encode(counts_of(facets))
-        return b"[" + b",".join(one.json for one in shown) + b"]" + counts
+        return b"[" + b",".join(one.json for one in shown) + b"]"

@@ -39,7 +39,7 @@ PAIRS_MAX, NAMES_MAX, VALUES_MAX = 2_000, 20, 20
 # Weights of where a word is found.
 USERNAME, NAME, BIO = 8.0, 4.0, 1.0
 FOLLOWERS = 0.2
-TITLE, TITLE_STEM, SHOP = 2.0, 1.0, 1.0
+TITLE, SHOP = 2.0, 1.0
 OTHER_PLACES = 0.3
 
 
@@ -258,7 +258,6 @@ def words_of(*kinds: Iterable[str]) -> list[str]:
 def product_word(word: str, *, guessed: bool = False) -> Body:
     places = stems("stemmed", word)
     places += [phrase("title", word, TITLE), phrase("shopWords", word, SHOP)]
-    places += [sure(begins("words", stem), TITLE_STEM) for stem in query_stems(word)[:1]]
     if guessed:
         places += [
             *misspelt("title", word),
@@ -340,8 +339,25 @@ def attribute_facet(name: str) -> str:
 
 
 def facets_body(filters: ProductFilters) -> Body:
+    """Every facet, together with those that the same filters hold for: each is counted without its
+    own. Names of facets come from clients, and those of aggregations may not be just anything."""
     holding = conditions(filters)
-    counted: dict[str, Body] = {
+    body: Body = {"all": {"filter": {"match_all": {}}}}
+    for at, (name, counts) in enumerate(counted(filters).items()):
+        own = name if name in holding else ""
+        others = [clause for other, clause in holding.items() if other != own]
+        group = body
+        if others:
+            place = f"without {list(holding).index(own)}" if own else "with all"
+            group = body.setdefault(place, {"filter": filtered(others), "aggs": {}})["aggs"]
+        group[f"facet{at}"] = counts
+    return body
+
+
+def counted(filters: ProductFilters) -> dict[str, Body]:
+    """What is counted for each facet, by its name."""
+    pairs = {"terms": {"field": "attributes", "size": PAIRS_MAX}}
+    return {
         "category": {"terms": {"field": "category", "size": CATEGORIES_MAX}},
         "price": {"range": {"field": "price", "ranges": price_ranges()}},
         "available": {"terms": {"field": "available"}},
@@ -349,20 +365,9 @@ def facets_body(filters: ProductFilters) -> Body:
             "terms": {"field": "shopId", "size": SHOPS_MAX},
             "aggs": {"name": {"terms": {"field": "seller", "size": 1}}},
         },
+        "attributes": pairs,
+        **{attribute_facet(name): pairs for name, _ in filters.attributes},
     }
-    pairs = {"terms": {"field": "attributes", "size": PAIRS_MAX}}
-    counted["attributes"] = pairs
-    counted |= {attribute_facet(name): pairs for name, _ in filters.attributes}
-    body: Body = {
-        # Names of facets come from clients, and those of aggregations may not be just anything.
-        f"facet{at}": {
-            "filter": filtered([clause for other, clause in holding.items() if other != name]),
-            "aggs": {"counts": counts},
-        }
-        for at, (name, counts) in enumerate(counted.items())
-    }
-    body["all"] = {"filter": {"match_all": {}}}
-    return body
 
 
 def price_ranges() -> Clauses:
@@ -374,8 +379,11 @@ def price_ranges() -> Clauses:
 
 
 def facets_of(found: Mapping[str, Any], filters: ProductFilters) -> Facets:
+    groups = [found, *found.values()]
+
     def buckets(at: int) -> Sequence[Mapping[str, Any]]:
-        answered: Sequence[Mapping[str, Any]] = found[f"facet{at}"]["counts"]["buckets"]
+        answered: Sequence[Mapping[str, Any]]
+        answered = next(group[f"facet{at}"] for group in groups if f"facet{at}" in group)["buckets"]
         return answered
 
     available = {bucket["key"]: bucket["doc_count"] for bucket in buckets(2)}

@@ -5,7 +5,14 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from opensearchpy import AsyncOpenSearch, NotFoundError, OpenSearchException, RequestError
+from opensearchpy import (
+    AsyncOpenSearch,
+    NotFoundError,
+    OpenSearchException,
+    RequestError,
+    TransportError,
+)
+from opensearchpy.exceptions import HTTP_EXCEPTIONS
 
 from domain.shared.identifiers import id_text, known_id_number
 from infra.adapters.opensearch_bodies import (
@@ -46,14 +53,26 @@ from infra.ports.search_reads import (
 
 INDEX_OF: Mapping[Kind, SearchIndex] = {"posts": POSTS, "users": MEMBERS, "products": PRODUCTS}
 
-RANKED_MAX = 2_000
-"""If no slice has more posts that match, all of them are ranked at once."""
+RANKED_MAX = 500
+"""If no slice has more posts that match, all of them are ranked."""
 
 HALF_LIVES = 2.0
 """How far back, in half-lives of recency, the best of more are looked for before all are."""
 
-ANSWERED = "timed_out,terminated_early,_shards.failed,hits.total,hits.hits.sort,aggregations"
+ANSWERED = (
+    "status",
+    "error.type",
+    "timed_out",
+    "terminated_early",
+    "_shards.failed",
+    "hits.total",
+    "hits.hits.sort",
+    "aggregations",
+)
 """All that is read of an answer, and so all that the server has to write."""
+
+ONE = ",".join(ANSWERED)
+SEVERAL = ",".join(f"responses.{name}" for name in ANSWERED)
 
 
 class OpenSearchReads:
@@ -72,18 +91,22 @@ class OpenSearchReads:
 
     # Posts.
 
-    async def best_posts(self, query: Query, now: datetime, limit: int) -> Sequence[int]:
-        matching = posts_matching(query)
+    async def best_posts(
+        self, query: Query, now: datetime, limit: int, without: Collection[int] = ()
+    ) -> Sequence[int]:
+        matching = leaving_out(posts_matching(query), POSTS.id_field, without)
+        lately = now - timedelta(days=HALF_LIVES * self._ranking.half_life_days)
         ranked = best_posts_body(matching, self._ranking, now, None, limit)
-        found = await self._search(POSTS, {**ranked, "terminate_after": RANKED_MAX})
+        newest = best_posts_body(matching, self._ranking, now, lately, limit)
+        found, recent = await self._searches(
+            POSTS, [{**ranked, "terminate_after": RANKED_MAX}, newest]
+        )
         if found.get("terminated_early"):
             # All posts that match have all the words, so recency tells them apart most. Of common
             # ones, which are dear, what is old is looked at only where what is not is too little.
-            lately = now - timedelta(days=HALF_LIVES * self._ranking.half_life_days)
-            newest = best_posts_body(matching, self._ranking, now, lately, limit)
-            found = await self._search(POSTS, newest)
+            found = recent
             if len(hits_of(found)) < limit:
-                found = await self._search(POSTS, ranked)
+                [found] = await self._searches(POSTS, [ranked])
         return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
 
     async def newest_posts(
@@ -93,8 +116,11 @@ class OpenSearchReads:
 
     # Members.
 
-    async def best_members(self, query: Query, limit: int) -> Sequence[int]:
-        found = await self._search(MEMBERS, best_members_body(members_matching(query), limit))
+    async def best_members(
+        self, query: Query, limit: int, without: Collection[int] = ()
+    ) -> Sequence[int]:
+        matching = leaving_out(members_matching(query), MEMBERS.id_field, without)
+        found = await self._search(MEMBERS, best_members_body(matching, limit))
         return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
 
     async def newest_members(
@@ -158,12 +184,7 @@ class OpenSearchReads:
         if not clauses:
             return ()
         index = INDEX_OF[kind]
-        lines = [line for clause in clauses.values() for line in ({}, is_there(clause))]
-        async with self._answering():
-            answer = await self._client.msearch(index=index.alias, body=lines)
-            answers = answer["responses"]
-            if any("error" in one for one in answers):
-                raise ServerFailed("only a part of the questions was answered")
+        answers = await self._searches(index, [is_there(clause) for clause in clauses.values()])
         return [
             word
             for word, one in zip(clauses, answers, strict=True)
@@ -211,16 +232,23 @@ class OpenSearchReads:
 
     async def _search(self, index: SearchIndex, body: Body) -> Any:
         async with self._answering():
-            answer = await self._client.search(
-                index=index.alias,
-                body={**body, "timeout": self._patience},
-                filter_path=ANSWERED,
-                # A word is as rare as it is in all slices, not in a post's own.
-                search_type="dfs_query_then_fetch" if index.sliced else "query_then_fetch",
+            return whole(
+                await self._client.search(
+                    index=index.alias,
+                    body={**body, "timeout": self._patience},
+                    filter_path=ONE,
+                    search_type=search_type(index),
+                )
             )
-            if answer["timed_out"] or answer["_shards"]["failed"]:
-                raise ServerFailed("only a part of the index answered")
-            return answer
+
+    async def _searches(self, index: SearchIndex, bodies: Sequence[Body]) -> Sequence[Any]:
+        """The answers to several questions, asked in one request."""
+        lines = [line for body in bodies for line in ({}, {**body, "timeout": self._patience})]
+        async with self._answering():
+            answer = await self._client.msearch(
+                index=index.alias, body=lines, filter_path=SEVERAL, search_type=search_type(index)
+            )
+            return [whole(one) for one in answer["responses"]]
 
     @contextlib.asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
@@ -235,6 +263,21 @@ class OpenSearchReads:
                 raise SearchUnanswered("There is no search index yet.") from error
             except OpenSearchException as error:
                 raise ServerFailed(str(error)) from error
+
+
+def search_type(index: SearchIndex) -> str:
+    """A word is as rare as it is in all slices, not in a post's own."""
+    return "dfs_query_then_fetch" if index.sliced else "query_then_fetch"
+
+
+def whole(answer: Any) -> Any:
+    """An answer that everything asked for went into. Raises as the client does for one alone."""
+    if "error" in answer:
+        failure = HTTP_EXCEPTIONS.get(answer["status"], TransportError)
+        raise failure(answer["status"], answer["error"]["type"], answer)
+    if answer["timed_out"] or answer["_shards"]["failed"]:
+        raise ServerFailed("only a part of the index answered")
+    return answer
 
 
 def hits_of(answer: Any) -> Sequence[Any]:

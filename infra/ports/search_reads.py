@@ -170,7 +170,9 @@ class IndexState(NamedTuple):
 class SearchReads(Protocol):
     """The indices. Every method raises `SearchUnanswered`; the newest ids are the greatest."""
 
-    async def best_posts(self, query: Query, now: datetime, limit: int) -> Sequence[int]:
+    async def best_posts(
+        self, query: Query, now: datetime, limit: int, without: Collection[int] = ()
+    ) -> Sequence[int]:
         """The posts that match, best first as of a moment."""
         ...
 
@@ -180,7 +182,9 @@ class SearchReads(Protocol):
         """The posts that match and whose id is less, newest first."""
         ...
 
-    async def best_members(self, query: Query, limit: int) -> Sequence[int]: ...
+    async def best_members(
+        self, query: Query, limit: int, without: Collection[int] = ()
+    ) -> Sequence[int]: ...
 
     async def newest_members(
         self, query: Query, before: int, limit: int, without: Collection[int] = ()
