@@ -1,7 +1,7 @@
 """Following what projections tell: how far everything is, and what happens when it stops."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Any
 
 from infra.ports.frames import SOCIAL_PARTITIONS, Applied
@@ -19,7 +19,7 @@ class Told:
         self.queue: asyncio.Queue[Applied | None] = asyncio.Queue()
         self.connections = 0
 
-    async def follow(self) -> AsyncIterator[Applied | None]:
+    async def follow(self) -> AsyncGenerator[Applied | None, None]:
         self.connections += 1
         yield None
         while (applied := await self.queue.get()) is not None:
