@@ -42,7 +42,7 @@ log = get_logger(__name__)
 
 SLICE_EVENTS = 5_000
 EVENTS_NOTED_MAX = 20_000
-FRAMES_NOTED_MAX = 2_000
+FRAMES_NOTED_MAX = 20_000
 """What is noted beyond this is forgotten, and taken from the log when its turn comes."""
 
 DOCUMENTS_AT_ONCE = 1_000
