@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,24 +24,31 @@ from domain.social.post import events as post
 from domain.social.relation import events as relation
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.opensearch_index import OpenSearchStore
-from infra.adapters.postgres_documents import PostgresDocuments, pairs
+from infra.adapters.postgres_documents import pairs
 from infra.adapters.search_client import search_client
-from infra.adapters.search_letters import PostgresSetAside
 from infra.adapters.text_analysis import analysed, prefix_words, tokens
-from infra.composition.search_indexing import alone
+from infra.composition.search_indexing import keeping
 from infra.composition.settings import Settings
 from infra.ports.frames import Frame
 from infra.ports.log import Recorded
 from infra.ports.search import SearchProjection, SearchStore
 from infra.ports.search_documents import MEMBERS, POSTS, PRODUCTS
 from infra.runtime.frames import frames_between
-from infra.runtime.search_filling import Filling
 from infra.runtime.search_indexing import Pace, SearchIndexing, SearchMetrics
 from projections.search import SEARCH
 from tests.square import Square
+from tests.waiting import PATIENCE_SECONDS
 
 QUICK = Pace(0.01, 0.05, 0.2, 0.02, 0.1)
-WAIT_SECONDS = 60.0
+
+TEXTS = (
+    "Running in the rain #München @anna",
+    "Los zapatos nuevos me encantan #Moda #moda",
+    "今日は東京タワーに行きました",
+    "J'ai mangé des crêpes avec @ben",
+    "Die Häuser in #München sind sehr alt",
+    "nothing at all :-)",
+)
 
 Documents = dict[str, dict[str, Any]]
 
@@ -71,23 +79,18 @@ class Searching:
         name, url = projection.name, self.square.url
         keyring = await PostgresKeyring.connect(url)
         self.stack.push_async_callback(keyring.close)
-        source = PostgresDocuments(url, projection, keyring)
-        self.stack.push_async_callback(source.close)
-        letters = await PostgresSetAside.open(url, name)
-        self.stack.push_async_callback(letters.close)
-        kept = store or OpenSearchStore(self.client, projection.index, patience_seconds=0.5)
-        self.stores[name] = kept
         settings = Settings(postgres_url=url, opensearch_url=self.url)
-        self.indexing[name] = SearchIndexing(
+        kept = await keeping(
+            settings,
             projection,
-            kept,
-            source,
+            store or OpenSearchStore(self.client, projection.index, patience_seconds=0.5),
             self.square.log,
-            Filling(kept, source, alone(settings, name)),
-            set_aside=letters,
-            metrics=metrics,
-            pace=self.pace,
+            keyring,
+            self.stack,
+            metrics,
+            self.pace,
         )
+        self.stores[name], self.indexing[name] = kept.store, kept.indexing
         self.tasks[name] = asyncio.create_task(self.indexing[name].run())
 
     async def stop(self, *names: str) -> None:
@@ -115,7 +118,7 @@ class Searching:
 
     async def settle(self, *names: str) -> None:
         """Until everything that has been folded can be found."""
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         for name in names or list(self.indexing):
             while not await self._is_settled(name):
                 assert time.monotonic() < deadline, f"{name} does not get there"
@@ -166,6 +169,48 @@ async def empty(client: AsyncOpenSearch) -> None:
         await client.indices.delete(index=name, ignore_unavailable=True)
     for alias in (POSTS.alias, MEMBERS.alias, PRODUCTS.alias, "plaza-search-progress"):
         await client.indices.delete_index_template(name=alias, ignore=404)
+
+
+async def happen(square: Square, chance: random.Random, times: int) -> None:
+    """So many things, as members and shops do them."""
+    members = [await square.member(f"m_{chance.randrange(10**9)}") for _ in range(6)]
+    posts: list[str] = []
+    gone: set[str] = set()
+    liked: set[tuple[str, str]] = set()
+    followed: set[tuple[str, str]] = set()
+    for _ in range(times):
+        who, other = chance.sample(members, 2)
+        kind = chance.choice(["post", "post", "reply", "like", "follow", "rename", "delete"])
+        standing = [one for one in posts if one not in gone]
+        post = chance.choice(standing) if standing else ""
+        if kind == "post" or not post:
+            posts.append(await square.post(who, chance.choice(TEXTS)))
+        elif kind == "reply":
+            posts.append(await square.reply(who, post, chance.choice(TEXTS)))
+        elif kind == "like":
+            await (square.unlike if (who, post) in liked else square.like)(who, post)
+            liked ^= {(who, post)}
+        elif kind == "follow":
+            await (square.unfollow if (who, other) in followed else square.follow)(who, other)
+            followed ^= {(who, other)}
+        elif kind == "rename":
+            await square.rename(who, f"{chance.choice(('Änna', 'Łukasz', '東京'))} {who[:4]}")
+        else:
+            gone.add(post)
+            await square.delete(post)
+    await square.erase(members[0])
+
+
+async def comes_to_hold(holds: Callable[[], Awaitable[object]]) -> None:
+    """`tests.waiting.until` for what has to be asked of a server."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def assert_is_the_fold(world: Searching, *names: str) -> None:
+    for name in names or list(world.indexing):
+        assert await world.found(name) == await world.expected(name), name
 
 
 # What the documents must be: folded event by event, in memory, from what was written.

@@ -2,8 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-
-from opensearchpy import AsyncOpenSearch
+from dataclasses import dataclass
 
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.opensearch_index import OpenSearchStore
@@ -13,7 +12,7 @@ from infra.adapters.search_client import search_client
 from infra.adapters.search_letters import PostgresSetAside
 from infra.composition.settings import Settings
 from infra.ports.keepers import AlreadyRebuilding
-from infra.ports.search import SearchProjection
+from infra.ports.search import SearchProjection, SearchStore
 from infra.runtime.frames import LogLines
 from infra.runtime.search_filling import Alone, Filling
 from infra.runtime.search_indexing import Pace, SearchIndexing, SearchMetrics, running
@@ -36,38 +35,61 @@ async def indexing(  # noqa: PLR0913, PLR0917
     client = search_client(settings.opensearch_url)
     stack.push_async_callback(client.close)
     kept = [
-        await _indexing(settings, projection, lines, keyring, client, stack, metrics, pace)
+        await keeping(
+            settings,
+            projection,
+            OpenSearchStore(client, projection.index),
+            lines,
+            keyring,
+            stack,
+            metrics,
+            pace,
+        )
         for projection in projections
     ]
-    await stack.enter_async_context(running(kept))
-    return kept
+    indices = [one.indexing for one in kept]
+    await stack.enter_async_context(running(indices))
+    return indices
 
 
-async def _indexing(  # noqa: PLR0913, PLR0917
+@dataclass(frozen=True)
+class Kept:
+    """One index: where it is written, what from, and what keeps it current once it runs."""
+
+    store: SearchStore
+    source: PostgresDocuments
+    set_aside: PostgresSetAside
+    filling: Filling
+    indexing: SearchIndexing
+
+
+async def keeping(  # noqa: PLR0913, PLR0917
     settings: Settings,
     projection: SearchProjection,
+    store: SearchStore,
     lines: LogLines,
     keyring: PostgresKeyring,
-    client: AsyncOpenSearch,
     stack: contextlib.AsyncExitStack,
     metrics: SearchMetrics,
-    pace: Pace | None,
-) -> SearchIndexing:
+    pace: Pace | None = None,
+) -> Kept:
+    """Everything that keeps one index in a store, open for as long as the stack is."""
     source = PostgresDocuments(settings.postgres_url, projection, keyring)
     stack.push_async_callback(source.close)
     set_aside = await PostgresSetAside.open(settings.postgres_url, projection.name)
     stack.push_async_callback(set_aside.close)
-    store = OpenSearchStore(client, projection.index)
-    return SearchIndexing(
+    filling = Filling(store, source, alone(settings, projection.name))
+    indexing = SearchIndexing(
         projection,
         store,
         source,
         lines,
-        Filling(store, source, alone(settings, projection.name)),
+        filling,
         set_aside=set_aside,
         metrics=metrics,
         pace=pace,
     )
+    return Kept(store, source, set_aside, filling, indexing)
 
 
 def alone(settings: Settings, name: str) -> Alone:

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -11,12 +10,10 @@ from domain.shared.identifiers import id_number
 from infra.adapters.connections import connected
 from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
-from infra.adapters.opensearch_index import OpenSearchStore
-from infra.adapters.postgres_documents import PostgresDocuments
+from infra.adapters.opensearch_index import PATIENCE_SECONDS, OpenSearchStore
 from infra.adapters.search_client import search_client
-from infra.adapters.search_letters import PostgresSetAside
 from infra.composition.projections_overview import with_lag
-from infra.composition.search_indexing import alone
+from infra.composition.search_indexing import Kept, alone, keeping
 from infra.composition.settings import Settings
 from infra.ports.keepers import (
     AlreadyRebuilding,
@@ -33,23 +30,11 @@ from infra.ports.search import Build, IndexLost, SearchProjection, SearchUnavail
 from infra.ports.search_documents import POSTS
 from infra.ports.tables import StoreUnavailable
 from infra.runtime.search_comparison import LOOK_SECONDS, SearchComparison
-from infra.runtime.search_filling import Filling, writes_of
-from infra.runtime.search_indexing import SearchIndexing, SearchMetrics
+from infra.runtime.search_filling import writes_of
+from infra.runtime.search_indexing import SearchMetrics
 
 REQUEST_SECONDS = 60.0
 KINDS = {"search_posts": "post", "search_members": "member", "search_products": "product"}
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What is needed to read, write and compare one index."""
-
-    store: OpenSearchStore
-    source: PostgresDocuments
-    comparison: SearchComparison
-    filling: Filling
-    indexing: SearchIndexing
-    set_aside: PostgresSetAside
 
 
 class SearchKeeper:
@@ -60,8 +45,10 @@ class SearchKeeper:
         settings: Settings,
         projection: SearchProjection,
         look_seconds: float = LOOK_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._look_seconds = look_seconds
+        self._patience_seconds = patience_seconds
         self._settings = settings
         self._projection = projection
 
@@ -161,7 +148,7 @@ class SearchKeeper:
         async with self._opened() as opened:
             await opened.set_aside.discard(letter_id, why)
 
-    async def _rebuilt(self, opened: Opened, progress: Progress, wishes: Wishes) -> Rebuilt:
+    async def _rebuilt(self, opened: Kept, progress: Progress, wishes: Wishes) -> Rebuilt:
         store = opened.store
         builds = await store.builds()
         served = next((build for build in builds if build.served), None)
@@ -183,7 +170,7 @@ class SearchKeeper:
         )
 
     async def _filled(
-        self, opened: Opened, begun: Sequence[Build], progress: Progress
+        self, opened: Kept, begun: Sequence[Build], progress: Progress
     ) -> tuple[int, int]:
         """A complete build: the one that was begun before, if it is of this version, or a new one;
         and how many documents it had already."""
@@ -202,15 +189,16 @@ class SearchKeeper:
         return number, 0
 
     async def _verified(
-        self, opened: Opened, build: Build, progress: Progress, *, repair: bool
+        self, opened: Kept, build: Build, progress: Progress, *, repair: bool
     ) -> Verified:
         version = self._projection.index.version
         if build.version != version:
             return self._found(build, documents=build.done, comparable=False)
-        compared = await opened.comparison.compare(build.number, progress)
+        comparison = SearchComparison(opened.store, opened.source, self._look_seconds)
+        compared = await comparison.compare(build.number, progress)
         repaired = 0
         if repair and compared.different:
-            repaired = await opened.comparison.repair(build.number, compared.different)
+            repaired = await comparison.repair(build.number, compared.different)
         return Verified(
             name=self.name,
             documents=compared.documents,
@@ -235,13 +223,13 @@ class SearchKeeper:
             comparable=comparable,
         )
 
-    async def _served(self, opened: Opened) -> Build:
+    async def _served(self, opened: Kept) -> Build:
         for build in await opened.store.builds():
             if build.served:
                 return build
         raise NotServed(f"nothing is served of {self.name}")
 
-    async def _place(self, opened: Opened, build: Build) -> dict[str, Any]:
+    async def _place(self, opened: Kept, build: Build) -> dict[str, Any]:
         if build.served:
             status = "live" if build.status == "complete" else "filling"
         else:
@@ -275,7 +263,7 @@ class SearchKeeper:
             yield
 
     @contextlib.asynccontextmanager
-    async def _opened(self) -> AsyncIterator[Opened]:
+    async def _opened(self) -> AsyncIterator[Kept]:
         """Raises `StoreUnavailable` for whatever cannot be reached."""
         settings, projection = self._settings, self._projection
         try:
@@ -286,23 +274,9 @@ class SearchKeeper:
                 stack.push_async_callback(keyring.close)
                 client = search_client(settings.opensearch_url, REQUEST_SECONDS)
                 stack.push_async_callback(client.close)
-                source = PostgresDocuments(settings.postgres_url, projection, keyring)
-                stack.push_async_callback(source.close)
-                set_aside = await PostgresSetAside.open(settings.postgres_url, self.name)
-                stack.push_async_callback(set_aside.close)
-                store = OpenSearchStore(client, projection.index)
-                filling = Filling(store, source, alone(settings, self.name))
-                indexing = SearchIndexing(
-                    projection,
-                    store,
-                    source,
-                    lines,
-                    filling,
-                    set_aside=set_aside,
-                    metrics=SearchMetrics(CollectorRegistry()),
-                )
-                comparison = SearchComparison(store, source, self._look_seconds)
-                yield Opened(store, source, comparison, filling, indexing, set_aside)
+                store = OpenSearchStore(client, projection.index, self._patience_seconds)
+                metrics = SearchMetrics(CollectorRegistry())
+                yield await keeping(settings, projection, store, lines, keyring, stack, metrics)
         except* (SearchUnavailable, IndexLost) as problems:
             first = problems.exceptions[0]
             raise StoreUnavailable(f"the search server: {first}") from first

@@ -29,19 +29,17 @@ from infra.adapters.event_log import PostgresEventLog
 from infra.adapters.keyring import PostgresKeyring
 from infra.adapters.migrations import migrate
 from infra.adapters.opensearch_index import OpenSearchStore
-from infra.adapters.postgres_documents import PostgresDocuments
 from infra.adapters.postgres_projections import PostgresProjections
 from infra.adapters.search_client import search_client
-from infra.adapters.search_letters import PostgresSetAside
-from infra.composition.search_indexing import alone
+from infra.composition.search_indexing import keeping
 from infra.composition.settings import Settings
 from infra.formats.codec import seal_event
 from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.ports.log import Recorded
+from infra.ports.search import SearchStore
 from infra.ports.search_documents import POSTS
 from infra.runtime.embedded import EmbeddedRunner
 from infra.runtime.project import Projector
-from infra.runtime.search_filling import Filling
 from infra.runtime.search_indexing import SearchIndexing, SearchMetrics
 from infra.servers.java import JavaMissing, find_java
 from infra.servers.opensearch import start_opensearch
@@ -167,7 +165,7 @@ def registered(author: str, number: int, now: datetime) -> MemberRegistered:
 
 @dataclass
 class Opened:
-    store: OpenSearchStore
+    store: SearchStore
     indexing: SearchIndexing
     client: AsyncOpenSearch
 
@@ -181,22 +179,11 @@ async def opened(url: str, search_url: str) -> AsyncIterator[Opened]:
         stack.push_async_callback(keyring.close)
         client = search_client(search_url, REQUEST_SECONDS)
         stack.push_async_callback(client.close)
-        source = PostgresDocuments(url, SEARCH_POSTS, keyring)
-        stack.push_async_callback(source.close)
-        letters = await PostgresSetAside.open(url, POSTS.name)
-        stack.push_async_callback(letters.close)
         store = OpenSearchStore(client, POSTS)
         settings = Settings(postgres_url=url, opensearch_url=search_url)
-        indexing = SearchIndexing(
-            SEARCH_POSTS,
-            store,
-            source,
-            log,
-            Filling(store, source, alone(settings, POSTS.name)),
-            set_aside=letters,
-            metrics=SearchMetrics(CollectorRegistry()),
-        )
-        yield Opened(store, indexing, client)
+        metrics = SearchMetrics(CollectorRegistry())
+        kept = await keeping(settings, SEARCH_POSTS, store, log, keyring, stack, metrics)
+        yield Opened(kept.store, kept.indexing, client)
 
 
 async def indexed(url: str, search_url: str) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 from opensearchpy import AsyncOpenSearch, NotFoundError
+from opensearchpy import ConnectionError as OpenSearchConnectionError
 
 from infra.adapters.search_client import search_client
 from infra.composition.running import read_running
@@ -66,14 +67,15 @@ async def p99(mode: str) -> float:
             world = World(system.command_url, system.query_url, 1)
             await world.register(POSTERS + 2)
             tokens = written(world, Path(folder, "tokens"))
-            with posting(system, tokens, FULL_SPEED_SECONDS) as loader:
-                assert loader.stdout is not None
-                full_speed = json.loads(await asyncio.to_thread(loader.stdout.read))["rate"]
             client = search_client(search_url(data), GIVE_UP_SECONDS)
             try:
-                await quiet(world, client)
+                await quiet(world, client, "first")
+                with posting(system, tokens, FULL_SPEED_SECONDS) as loader:
+                    assert loader.stdout is not None
+                    printed = await asyncio.to_thread(loader.stdout.read)
+                await quiet(world, client, "quiet")
                 seconds = SAMPLES * EVERY_SECONDS + 2 * GIVE_UP_SECONDS
-                with posting(system, tokens, seconds, full_speed / 2):
+                with posting(system, tokens, seconds, json.loads(printed)["rate"] / 2):
                     ages = sorted(await sampled(world, client))
             finally:
                 await client.close()
@@ -86,11 +88,11 @@ def search_url(data: Path) -> str:
     return str(running.settings["opensearch_url"])
 
 
-async def quiet(world: World, client: AsyncOpenSearch) -> None:
-    """Until what was posted at full speed is found."""
+async def quiet(world: World, client: AsyncOpenSearch, word: str) -> None:
+    """Until what was posted before is found; the search server may still be starting."""
     watch = Watch(client)
     async with aiohttp.ClientSession() as http:
-        await watch.post(http, world, "quiet")
+        await watch.post(http, world, word)
     await watch.until_found()
     if watch.given_up:
         raise TimeoutError(f"nothing is found {GIVE_UP_SECONDS:g} s after it was posted")
@@ -148,8 +150,8 @@ class Watch:
         query = {"query": {"terms": {"text": words}}, "size": SAMPLES, "_source": ["text"]}
         try:
             found = await self._client.search(index=POSTS.alias, body=query)
-        except NotFoundError:
-            # Nothing is served before the first post.
+        except (NotFoundError, OpenSearchConnectionError):
+            # It has only just been started.
             return
         now = time.perf_counter()
         for hit in found["hits"]["hits"]:

@@ -27,7 +27,6 @@ from infra.adapters.search_client import search_client
 from infra.adapters.search_states import SearchStates
 from infra.composition.search_keeper import SearchKeeper
 from infra.composition.settings import Settings
-from infra.ports.keepers import Wishes
 from infra.ports.search import Refused, SearchUnavailable, Write
 from infra.ports.search_documents import POSTS, SearchIndex, encode
 from infra.runtime.search_indexing import Pace
@@ -35,51 +34,17 @@ from infra.servers.osmem import start_osmem
 from infra.servers.process import free_port
 from projections.search import SEARCH, SEARCH_MEMBERS, SEARCH_POSTS
 from tests import waiting
-from tests.searching import Searching, empty, searching
+from tests.searching import (
+    Searching,
+    assert_is_the_fold,
+    comes_to_hold,
+    empty,
+    happen,
+    searching,
+)
 from tests.square import Square
 
-TEXTS = (
-    "Running in the rain #München @anna",
-    "Los zapatos nuevos me encantan #Moda #moda",
-    "今日は東京タワーに行きました",
-    "J'ai mangé des crêpes avec @ben",
-    "Die Häuser in #München sind sehr alt",
-    "nothing at all :-)",
-)
-NOTHING: list[str] = []
 SOCIAL_NAMES = ("search_posts", "search_members")
-
-
-async def happen(square: Square, chance: random.Random, times: int) -> None:
-    """So many things, as members and shops do them."""
-    members = [await square.member(f"m_{chance.randrange(10**9)}") for _ in range(6)]
-    posts: list[str] = []
-    gone: set[str] = set()
-    liked: set[tuple[str, str]] = set()
-    followed: set[tuple[str, str]] = set()
-    for _ in range(times):
-        who, other = chance.sample(members, 2)
-        kind = chance.choice(["post", "post", "reply", "like", "follow", "rename", "delete"])
-        standing = [one for one in posts if one not in gone]
-        post = chance.choice(standing) if standing else ""
-        if kind == "post" or not post:
-            posts.append(await square.post(who, chance.choice(TEXTS)))
-        elif kind == "reply":
-            posts.append(await square.reply(who, post, chance.choice(TEXTS)))
-        elif kind == "like":
-            verb = square.unlike if (who, post) in liked else square.like
-            liked ^= {(who, post)}
-            await verb(who, post)
-        elif kind == "follow":
-            verb = square.unfollow if (who, other) in followed else square.follow
-            followed ^= {(who, other)}
-            await verb(who, other)
-        elif kind == "rename":
-            await square.rename(who, f"{chance.choice(('Änna', 'Łukasz', '東京'))} {who[:4]}")
-        else:
-            gone.add(post)
-            await square.delete(post)
-    await square.erase(members[0])
 
 
 async def sell(square: Square, chance: random.Random, times: int) -> None:
@@ -119,11 +84,6 @@ async def sell(square: Square, chance: random.Random, times: int) -> None:
                 product_id=key, reservation_id=key, quantity=2, expires_at=square.now
             )
             await square.record(f"stock:{key}", reserved)
-
-
-async def assert_is_the_fold(world: Searching, *names: str) -> None:
-    for name in names or list(world.indexing):
-        assert await world.found(name) == await world.expected(name), name
 
 
 async def test_indices_are_the_fold_of_the_log(postgres_url: str, search_url: str) -> None:
@@ -347,7 +307,7 @@ async def test_what_a_document_shows_already_is_not_written_again(
             late.append(await world.frames_after(square.applied - 1))
         indexing = world.indexing["search_posts"]
         await indexing.apply(late[0])
-        await until(lambda: world.is_the_fold("search_posts"))
+        await comes_to_hold(lambda: world.is_the_fold("search_posts"))
         # The tables had all of them when the document was read for the first.
         before = len([ids for ids in store.written if post in ids])
         for frames in late[1:]:
@@ -393,29 +353,42 @@ async def test_a_worn_server_is_given_everything_anew_while_events_go_on(
         }
 
 
+class Halting(OpenSearchStore):
+    """Writes nothing while `goes` is clear."""
+
+    def __init__(self, client: AsyncOpenSearch, index: SearchIndex) -> None:
+        super().__init__(client, index)
+        self.goes = asyncio.Event()
+        self.goes.set()
+        self.halted = 0
+
+    async def write(self, build: int, writes: Sequence[Write]) -> Sequence[Refused]:
+        self.halted += not self.goes.is_set()
+        await self.goes.wait()
+        return await super().write(build, writes)
+
+
 async def test_a_server_that_lost_everything_is_filled_again(
     postgres_url: str, search_url: str
 ) -> None:
     async with searching(postgres_url, search_url) as world:
+        store = Halting(world.client, POSTS)
         await happen(world.square, random.Random(5), 30)
         await world.apply()
-        await world.start(*SOCIAL_NAMES)
+        await world.start("search_posts", store=store)
+        await world.start("search_members")
         await world.settle()
+        store.goes.clear()
         await empty(world.client)
         await world.square.post(await world.square.member("late"), "later")
         await world.apply()
+        await waiting.until(lambda: store.halted)
         states = SearchStates(world.client, monotonic=lambda: next(ticks))
         ticks = iter(range(0, 10**6, 100))
         assert (await states.of("search_posts")).filled < 1
-        await until(lambda: world.is_the_fold(*SOCIAL_NAMES))
+        store.goes.set()
+        await comes_to_hold(lambda: world.is_the_fold(*SOCIAL_NAMES))
         assert (await states.of("search_posts")).complete
-
-
-async def until(holds: Any, seconds: float = waiting.PATIENCE_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not await holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
 
 
 async def test_a_dead_server_holds_nothing_up_and_is_caught_up_with(
@@ -430,20 +403,19 @@ async def test_a_dead_server_holds_nothing_up_and_is_caught_up_with(
         await world.apply()
         await world.settle()
         server.stop()
+        one = world.indexing["search_posts"]
         for number in range(8):
             await world.square.post(anna, f"meanwhile {number}")
-            began = time.monotonic()
             frames = await frames_after_apply(world)
-            for one in world.indexing.values():
-                await one.apply(frames)
-            assert time.monotonic() - began < 8
-        one = world.indexing["search_posts"]
+            with pytest.raises(StopIteration):
+                # It has been noted before anything could be waited for.
+                one.apply(frames).send(None)
         assert one.delay(time.time()) > 0
         assert one.put_off()
         server, _ = start_osmem(tmp_path, port)
         try:
-            await until(lambda: world.is_the_fold("search_posts"))
-            await until(lambda: caught_up(world))
+            await comes_to_hold(lambda: world.is_the_fold("search_posts"))
+            await comes_to_hold(lambda: caught_up(world))
         finally:
             server.stop()
 
@@ -484,7 +456,7 @@ async def until_equal(ask: Any, wanted: Any) -> None:
     async def holds() -> bool:
         return bool(ask() == wanted)
 
-    await until(holds)
+    await comes_to_hold(holds)
 
 
 async def test_an_erased_members_documents_go_at_once(postgres_url: str, search_url: str) -> None:
@@ -527,64 +499,6 @@ async def test_posts_are_sliced_by_month_under_one_alias(
 
 def fields(event: Any) -> dict[str, Any]:
     return {name: getattr(event, name) for name in event.__struct_fields__}
-
-
-async def test_an_index_is_verified_mended_rebuilt_and_switched(
-    postgres_url: str, search_url: str
-) -> None:
-    async with searching(postgres_url, search_url) as world:
-        await happen(world.square, random.Random(7), 30)
-        await world.apply()
-        await world.start(*SOCIAL_NAMES)
-        await world.settle()
-        settings = Settings(postgres_url=postgres_url, opensearch_url=search_url)
-        keeper = SearchKeeper(settings, SEARCH_POSTS, look_seconds=0.1)
-        known = await world.expected("search_posts")
-        found = await keeper.verify(nothing)
-        assert (found.different, found.documents, found.build) == (0, len(known), 1)
-        (row,) = await keeper.overview()
-        assert (row["status"], row["build"], row["lagEvents"]) == ("live", 1, 0)
-
-        wrong, missing, *_ = sorted(known)
-        await tamper(world, wrong, missing)
-        found = await keeper.verify(nothing)
-        assert found.different == 2
-        assert {one.place for one in found.examples} == {
-            f"plaza-posts/{wrong}",
-            f"plaza-posts/{missing}",
-        }
-        rebuilt = await keeper.rebuild(nothing, Wishes())
-        assert (rebuilt.build, rebuilt.switched) == (2, False)
-        assert (await keeper.verify(nothing, repair=True)).repaired == 2
-        assert (await keeper.verify(nothing)).different == 0
-
-        # The build that waited is gone on with, and brought to where the log is by now.
-        await world.square.post(await world.square.member("new"), "new")
-        await world.apply()
-        rebuilt = await keeper.rebuild(nothing, Wishes(accept_different=True))
-        assert (rebuilt.build, rebuilt.switched) == (2, True)
-        await assert_is_the_fold(world, "search_posts")
-        assert [row["status"] for row in await keeper.overview()] == ["built", "live"]
-
-        # Workers follow to the build that is served.
-        await world.square.post(await world.square.member("newer"), "newer")
-        await world.apply()
-        await until(lambda: world.is_the_fold("search_posts"))
-        assert await keeper.switch(None, nothing) == 1
-        await assert_is_the_fold(world, "search_posts")
-
-
-def nothing(_what: str, _reached: int, _end: int) -> None:
-    pass
-
-
-async def tamper(world: Searching, wrong: str, missing: str) -> None:
-    index = "plaza-posts-b1-*"
-    hits = (await world.client.search(index=index, body={"size": 1000}))["hits"]["hits"]
-    places = {hit["_id"]: hit for hit in hits}
-    changed = {**places[wrong]["_source"], "likes": 77}
-    await world.client.index(index=places[wrong]["_index"], id=wrong, body=changed)
-    await world.client.delete(index=places[missing]["_index"], id=missing)
 
 
 async def test_an_address_may_hold_a_password(osmem_server: str) -> None:
