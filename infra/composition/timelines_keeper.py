@@ -151,7 +151,7 @@ async def opened(settings: Settings) -> AsyncIterator[Opened]:
 
 
 def example(unlike: Unlike) -> Different:
-    """The entries that only one of both has."""
+    """The entries that only one of both has, each with the position of the post it brings."""
     member = {"member": id_text(unlike.member_id), "position": unlike.position}
     kept, pulled = set(unlike.kept), set(unlike.pulled)
     return Different(

@@ -9,9 +9,14 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
-from infra.formats.packed_timeline import TIMELINE_MAX, Positions, brought_since, decode
+from infra.formats.packed_timeline import (
+    GRAVE,
+    TIMELINE_MAX,
+    UNKNOWN,
+    Positions,
+    brought_since,
+    decode,
+)
 from infra.ports.reads import Pulled
 from infra.ports.timelines import CelebritiesOf, PackedTimeline, TimelineReader
 
@@ -46,13 +51,17 @@ class Lists(Protocol):
         ...
 
 
+Entry = tuple[int, int]
+"""An entry's position, and that of the post which it brings."""
+
+
 class Unlike(NamedTuple):
-    """A kept timeline that is not what is pulled: positions of entries, newest first."""
+    """A kept timeline that is not what is pulled: its entries, newest first."""
 
     member_id: int
     position: int
-    kept: Sequence[int]
-    pulled: Sequence[int]
+    kept: Sequence[Entry]
+    pulled: Sequence[Entry]
 
 
 class TimelineCheck:
@@ -105,8 +114,15 @@ class TimelineCheck:
             return True
         await self._reached(low)
         kept = entries_of(packed, since, max(*applied.values(), packed.position) + LEAP)
-        pulled = [row.position for row in (await self._tables.pull(member_id, low)).entries]
-        settled = [position for position in kept if position <= low]
+        rows = (await self._tables.pull(member_id, low)).entries
+        pulled = [(row.position, row.post_position) for row in rows]
+        posts = dict(pulled)
+        # What is buried, or stands too far back to say, is of the post that the tables name.
+        settled = [
+            (position, posts.get(position, post) if post in {UNKNOWN, GRAVE} else post)
+            for position, post in kept
+            if position <= low
+        ]
         # A full list has room for less of what is old, by as much as has come since.
         expected = pulled[: len(settled)] if len(kept) >= TIMELINE_MAX else pulled
         if settled == expected:
@@ -126,13 +142,15 @@ class TimelineCheck:
             await asyncio.sleep(LOOK_SECONDS)
 
 
-def entries_of(packed: PackedTimeline, since: Mapping[int, int], now: int) -> list[int]:
-    """The positions of all entries, newest first; those in graves too, since they count."""
-    lists: list[Positions] = [decode(packed.slots, now)[0]]
+def entries_of(packed: PackedTimeline, since: Mapping[int, int], now: int) -> list[Entry]:
+    """All entries, newest first; those in graves too, since they count."""
+    lists: list[tuple[Positions, Positions]] = [decode(packed.slots, now)]
     for celebrity, slots in packed.celebrities.items():
         entries = decode(slots, now)
-        lists.append(brought_since(entries, since.get(celebrity, 0), BEFORE_FOLLOW_MAX)[0])
-    if len(lists) == 1:
-        return [int(position) for position in lists[0]]
-    merged = np.unique(np.concatenate(lists))[::-1][:TIMELINE_MAX]
-    return [int(position) for position in merged]
+        lists.append(brought_since(entries, since.get(celebrity, 0), BEFORE_FOLLOW_MAX))
+    found: dict[int, int] = {}
+    for positions, posts in lists:
+        for position, post in zip(positions.tolist(), posts.tolist(), strict=True):
+            # As pages are merged: what the first list says of an entry holds.
+            found.setdefault(position, post)
+    return sorted(found.items(), reverse=True)[:TIMELINE_MAX]

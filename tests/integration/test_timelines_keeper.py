@@ -17,13 +17,21 @@ def nothing(_what: str, _reached: int, _end: int) -> None:
     """Nobody watches."""
 
 
-def flip_a_byte(redis_url: str, member: str) -> None:
-    """In the newest entry of a member's timeline."""
+def flip_a_byte(redis_url: str, member: str, slot: int = -1) -> None:
+    """In a slot of a member's timeline, or in the newest entry."""
     with redis.Redis.from_url(redis_url) as client:
         (name,) = client.keys(f"t:*:{member}")
         slots = bytearray(client.get(name) or b"")
-        slots[-4] ^= 3
+        slots[4 * slot] ^= 3
         client.set(name, bytes(slots))
+
+
+def behind_a_repost(redis_url: str, member: str) -> int:
+    """The slot that says which post a repost is of."""
+    with redis.Redis.from_url(redis_url) as client:
+        (name,) = client.keys(f"t:*:{member}")
+        slots = client.get(name) or b""
+    return 1 + next(n for n in range(len(slots) // 4) if slots[4 * n + 3] >> 7)
 
 
 async def test_timelines_are_checked_mended_and_made_anew(
@@ -64,6 +72,11 @@ async def test_timelines_are_checked_mended_and_made_anew(
         assert (found.different, found.repaired) == (1, 1)
         assert (await keeper.verify(nothing)).different == 0
         assert {member: await asking.feed(member) for member in people} == expected
+
+        flip_a_byte(redis_url, ann, behind_a_repost(redis_url, ann))
+        found = await keeper.verify(nothing, repair=True)
+        assert (found.different, found.repaired) == (1, 1)
+        assert (await keeper.verify(nothing)).different == 0
 
         # What is pushed to timelines made anew arrives there.
         assert (await keeper.rebuild(nothing, Wishes())).switched
