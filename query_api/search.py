@@ -6,7 +6,7 @@ says what may match and in which order; what is shown, and whether it is, is rea
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -36,8 +36,11 @@ ABOUT = (
     "mention, `-` in front of any of these leaves out; posts also `from:name`, `since:` and "
     "`until:` a day. Where nothing is found, what is spelt almost like the words that nothing has "
     "is looked for. "
+    "Where nothing has all the words, `match=most` finds what has all but one of them. "
     "Results by relevance begin with the best hundred; what else matches follows, newest first."
 )
+Match = Literal["all", "most"]
+MATCHES: tuple[Match, ...] = ("all", "most")
 KINDS: tuple[Kind, ...] = ("posts", "users", "products")
 ORDERS: Mapping[Kind, tuple[ProductOrder, ...]] = {
     "posts": ("relevance", "newest"),
@@ -61,6 +64,11 @@ PARAMETERS = (
         ProductOrder,
         "The order: `relevance` where it is not given; posts also `newest`, products all of these.",
     ),
+    Parameter(
+        "match",
+        Match,
+        "`all` words, where it is not given; or `most`: one of the single words may be missing.",
+    ),
     *FILTERS,
     ATTRIBUTE,
 )
@@ -73,9 +81,10 @@ def asked(kind: Kind, parameters: QueryParams) -> Asked:
     text = parameters.get("q", "")
     order = choice_of(parameters, "sort", ORDERS[kind])
     limit = limit_of(parameters)
+    most = choice_of(parameters, "match", MATCHES) == "most"
     browsing = kind == "products" and not text.strip() and is_filtered(parameters)
     try:
-        query = ANYTHING if browsing else parse(text)
+        query = ANYTHING if browsing else replace(parse(text), most=most)
     except QueryInvalid as error:
         raise invalid_parameter("q", str(error)) from None
     if kind != "posts" and is_about_posts(query):
@@ -147,7 +156,8 @@ def routes(context: Context, index: SearchIndex, products: Products) -> list[Rou
         wanted, found = asked(kind, parameters), kinds[kind]
         viewer = await context.reader(request.scope["headers"])
         await index.reach(kind, required_position(request.scope["headers"]))
-        named = f"search {kind} {viewer.id} {wanted.order} {wanted.filters} {wanted.text}"
+        words = f"{'most' if wanted.query.most else 'all'} of {wanted.text}"
+        named = f"search {kind} {viewer.id} {wanted.order} {wanted.filters} {words}"
         walk = Walk(context.cursors, named, parameters)
         results, first = await begun(found, kind, index, wanted, walk)
         listing = found.listing(wanted.query.guessing(results.guesses), wanted)

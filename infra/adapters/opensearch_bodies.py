@@ -127,7 +127,8 @@ def misspelt(field: str, word: str) -> Clauses:
 
 def posts_matching(query: Query) -> Body:
     wanted, unwanted = query.wanted, query.unwanted
-    must = [post_word(word, guessed=word in query.misspelt) for word in wanted.words]
+    words = [post_word(word, guessed=word in query.misspelt) for word in wanted.words]
+    must = enough(words, query)
     must += [phrase("text", " ".join(words)) for words in wanted.phrases]
     certain: Clauses = [term("tags", tag) for tag in wanted.tags]
     certain += [term("mentions", name) for name in wanted.mentions]
@@ -141,6 +142,13 @@ def posts_matching(query: Query) -> Body:
     not_so += [term("mentions", name) for name in unwanted.mentions]
     not_so += [term("author", name) for name in unwanted.authors]
     return {"bool": {"must": must, "filter": certain, "must_not": not_so}}
+
+
+def enough(words: Clauses, query: Query) -> Clauses:
+    """What has to hold of the words: all of them, or all but one."""
+    if not query.most or len(words) < 2:
+        return words
+    return [{"bool": {"should": words, "minimum_should_match": len(words) - 1}}]
 
 
 def post_word(word: str, *, guessed: bool = False) -> Body:
@@ -198,9 +206,8 @@ def factor(query: Body, functions: Clauses) -> Body:
 
 def members_matching(query: Query) -> Body:
     wanted, unwanted = query.wanted, query.unwanted
-    must = [
-        member_word(word, guessed=word in query.misspelt) for word in [*wanted.words, *wanted.tags]
-    ]
+    spoken = [*wanted.words, *wanted.tags]
+    must = enough([member_word(word, guessed=word in query.misspelt) for word in spoken], query)
     for words in wanted.phrases:
         text = " ".join(words)
         must.append(best_of([phrase("displayName", text, NAME), phrase("bio", text, BIO)]))
@@ -236,7 +243,8 @@ def sure(clause: Body, score: float) -> Body:
 
 def products_matching(query: Query) -> Body:
     wanted, unwanted = query.wanted, query.unwanted
-    must = [product_word(word, guessed=word in query.misspelt) for word in query.spoken]
+    words = [product_word(word, guessed=word in query.misspelt) for word in query.spoken]
+    must = enough(words, query)
     must += [
         best_of(
             [phrase("title", text, TITLE), phrase("description", text), phrase("shopWords", text)]

@@ -56,6 +56,12 @@ INDEX_OF: Mapping[Kind, SearchIndex] = {"posts": POSTS, "users": MEMBERS, "produ
 RANKED_MAX = 500
 """If no slice has more posts that match, all of them are ranked."""
 
+COMMON_MAX = 10_000
+"""So many questions with more matches are remembered."""
+
+BY_SLICE, OVERALL = "query_then_fetch", "dfs_query_then_fetch"
+"""What a word weighs: by how rare it is in a post's own slice, or in all, for one more round."""
+
 HALF_LIVES = 2.0
 """How far back, in half-lives of recency, the best of more are looked for before all are."""
 
@@ -84,6 +90,8 @@ class OpenSearchReads:
         self._ranking = ranking
         # The server gives up a little before we do.
         self._patience = f"{int(guard.limits.seconds * 900)}ms"
+        # Which questions more posts answer than are ranked: that does not change soon.
+        self._common: set[Query] = set()
         self._stores = {kind: OpenSearchStore(client, index) for kind, index in INDEX_OF.items()}
 
     async def close(self) -> None:
@@ -98,16 +106,26 @@ class OpenSearchReads:
         lately = now - timedelta(days=HALF_LIVES * self._ranking.half_life_days)
         ranked = best_posts_body(matching, self._ranking, now, None, limit)
         newest = best_posts_body(matching, self._ranking, now, lately, limit)
-        found, recent = await self._searches(
-            POSTS, [{**ranked, "terminate_after": RANKED_MAX}, newest]
-        )
-        if found.get("terminated_early"):
-            # All posts that match have all the words, so recency tells them apart most. Of common
-            # ones, which are dear, what is old is looked at only where what is not is too little.
+        if query in self._common:
+            # Of a word in so many posts every slice has enough to weigh it by itself.
+            found = await self._search(POSTS, newest)
+        else:
+            some = {**ranked, "terminate_after": RANKED_MAX}
+            found, recent = await self._searches(POSTS, [some, newest], OVERALL)
+            if not found.get("terminated_early"):
+                return ids_of(found)
+            self._remember_common(query)
             found = recent
-            if len(hits_of(found)) < limit:
-                [found] = await self._searches(POSTS, [ranked])
-        return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
+        # All posts that match have all the words, so recency tells them apart most. Of common
+        # ones, which are dear, what is old is looked at only where what is not is too little.
+        if len(hits_of(found)) < limit:
+            found = await self._search(POSTS, ranked, OVERALL)
+        return ids_of(found)
+
+    def _remember_common(self, query: Query) -> None:
+        if len(self._common) >= COMMON_MAX:
+            self._common.clear()
+        self._common.add(query)
 
     async def newest_posts(
         self, query: Query, before: int, limit: int, without: Collection[int] = ()
@@ -121,7 +139,7 @@ class OpenSearchReads:
     ) -> Sequence[int]:
         matching = leaving_out(members_matching(query), MEMBERS.id_field, without)
         found = await self._search(MEMBERS, best_members_body(matching, limit))
-        return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
+        return ids_of(found)
 
     async def newest_members(
         self, query: Query, before: int, limit: int, without: Collection[int] = ()
@@ -136,7 +154,7 @@ class OpenSearchReads:
             matching.append(one_of("memberId", among))
         order = [{"followers": "desc"}, {"memberId": "desc"}]
         found = await self._search(MEMBERS, listed(filtered(matching), order, limit))
-        return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
+        return ids_of(found)
 
     # Products.
 
@@ -175,7 +193,7 @@ class OpenSearchReads:
         # Ids rise with time, too; but numbers are sorted several times as fast as texts.
         order: Clauses = [{"createdAt": "desc"}, {"productId": "desc"}]
         found = await self._search(PRODUCTS, listed(filtered(matching), order, limit))
-        return [known_id_number(hit["sort"][1]) for hit in hits_of(found)]
+        return ids_of(found)
 
     # The words.
 
@@ -230,23 +248,25 @@ class OpenSearchReads:
         found = await self._search(index, body)
         return [known_id_number(hit["sort"][0]) for hit in hits_of(found)]
 
-    async def _search(self, index: SearchIndex, body: Body) -> Any:
+    async def _search(self, index: SearchIndex, body: Body, weighing: str = BY_SLICE) -> Any:
         async with self._answering():
             return whole(
                 await self._client.search(
                     index=index.alias,
                     body={**body, "timeout": self._patience},
                     filter_path=ONE,
-                    search_type=search_type(index),
+                    search_type=weighing,
                 )
             )
 
-    async def _searches(self, index: SearchIndex, bodies: Sequence[Body]) -> Sequence[Any]:
+    async def _searches(
+        self, index: SearchIndex, bodies: Sequence[Body], weighing: str = BY_SLICE
+    ) -> Sequence[Any]:
         """The answers to several questions, asked in one request."""
         lines = [line for body in bodies for line in ({}, {**body, "timeout": self._patience})]
         async with self._answering():
             answer = await self._client.msearch(
-                index=index.alias, body=lines, filter_path=SEVERAL, search_type=search_type(index)
+                index=index.alias, body=lines, filter_path=SEVERAL, search_type=weighing
             )
             return [whole(one) for one in answer["responses"]]
 
@@ -265,11 +285,6 @@ class OpenSearchReads:
                 raise ServerFailed(str(error)) from error
 
 
-def search_type(index: SearchIndex) -> str:
-    """A word is as rare as it is in all slices, not in a post's own."""
-    return "dfs_query_then_fetch" if index.sliced else "query_then_fetch"
-
-
 def whole(answer: Any) -> Any:
     """An answer that everything asked for went into. Raises as the client does for one alone."""
     if "error" in answer:
@@ -278,6 +293,10 @@ def whole(answer: Any) -> Any:
     if answer["timed_out"] or answer["_shards"]["failed"]:
         raise ServerFailed("only a part of the index answered")
     return answer
+
+
+def ids_of(answer: Any) -> Sequence[int]:
+    return [known_id_number(hit["sort"][1]) for hit in hits_of(answer)]
 
 
 def hits_of(answer: Any) -> Sequence[Any]:

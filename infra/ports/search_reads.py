@@ -48,13 +48,17 @@ NOTHING = Terms()
 @dataclass(frozen=True)
 class Query:
     """All of `wanted` (of the authors, one of them), nothing of `unwanted`, at or after `since` and
-    before `until`. Of the words wanted those in `misspelt` may be, by a letter or two."""
+    before `until`. Of the words wanted those in `misspelt` may be, by a letter or two.
+
+    `most`: one of the single words may be missing, but never all.
+    """
 
     wanted: Terms = NOTHING
     unwanted: Terms = NOTHING
     since: datetime | None = None
     until: datetime | None = None
     misspelt: tuple[str, ...] = ()
+    most: bool = False
 
     @property
     def spoken(self) -> tuple[str, ...]:

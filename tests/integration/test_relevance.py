@@ -6,6 +6,7 @@ catalogue of eShop (github.com/dotnet/eShop, `catalog.json`, MIT), from 3 (what 
 """
 
 import math
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,9 @@ PLAIN = "plain-products"
 DEPTH = 10
 NDCG_MIN = 0.9
 """What was reached is more; below this something was broken."""
+
+MOST_NDCG_MIN = 0.6
+WORD_MIN = 4
 
 Judgements = Mapping[str, Mapping[str, Sequence[int]]]
 Ask = Callable[[str], Awaitable[Sequence[int]]]
@@ -136,3 +140,22 @@ async def test_the_default_order_beats_a_plain_match(client: AsyncOpenSearch) ->
     print(f"NDCG@{DEPTH} {reached:.3f}; plain match {beside:.3f}")
     assert reached > beside
     assert reached >= NDCG_MIN
+
+
+async def test_one_word_too_many_need_not_leave_the_page_empty(client: AsyncOpenSearch) -> None:
+    """Each judged question with a word of the catalogue that nothing has besides all of its own."""
+    judgements: Judgements = msgspec.json.decode(JUDGED.read_bytes())
+    reads = OpenSearchReads(client, Guard(PATIENT), PostRanking())
+    numbers = {id_number(product_id(number)): number for number in range(1, 200)}
+    chance = random.Random(1)
+    listed = msgspec.json.decode(CATALOGUE.read_bytes())
+    said = sorted({word for one in listed for word in tokens(one["Name"]) if len(word) >= WORD_MIN})
+    reached = []
+    for text, judged in judgements.items():
+        query = parse(f"{text} {chance.choice(said)}")
+        if not (await reads.products(query, ProductFilters(), "relevance", DEPTH)).places:
+            most = replace(query, most=True)
+            found = await reads.products(most, ProductFilters(), "relevance", DEPTH)
+            reached.append(ndcg([numbers[place.product_id] for place in found.places], judged))
+    print(f"NDCG@{DEPTH} {mean(reached):.3f} for {len(reached)} questions that find nothing else")
+    assert mean(reached) >= MOST_NDCG_MIN

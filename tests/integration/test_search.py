@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from infra.adapters import opensearch_search
 from tests.finding import Finding, finding
 
 
@@ -71,6 +72,52 @@ async def test_walking_shows_nothing_twice_and_skips_nothing(world: Finding) -> 
     assert {*shown, *rest} - {new} == posts
     refused = await world.refused(q="other", cursor=first["nextCursor"])
     assert refused["errors"][0]["parameter"] == "cursor"
+
+
+async def test_of_what_is_in_many_posts_the_newest_are_ranked_first(
+    world: Finding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opensearch_search, "RANKED_MAX", 5)
+    square = world.square
+    ann = await square.member("ann")
+    square.now -= timedelta(days=10)
+    old = [await square.post(ann, "tea time") for _ in range(20)]
+    square.now += timedelta(days=10)
+    new = [await square.post(ann, "tea time") for _ in range(15)]
+    await world.settled()
+    for _ in range(2):
+        # The second time it is known how many there are.
+        page = await world.page("tea", limit=4)
+        assert [post["postId"] for post in page["results"]] == new[:-5:-1]
+        # Where there are not enough, everything is ranked.
+        page = await world.page("tea", limit=30)
+        assert [post["postId"] for post in page["results"]][:15] == new[::-1]
+        for limit in (4, 30):
+            assert set(await world.posts("tea", limit=limit)) == {*old, *new}
+
+
+async def test_where_most_words_are_enough_one_may_be_missing(world: Finding) -> None:
+    square = world.square
+    ann = await square.member("ann")
+    tea = await square.post(ann, "green tea in the garden #spring")
+    await square.post(ann, "tea")
+    shop = await world.shop("Pots")
+    pot = await world.product(shop, "Red teapot", description="of clay")
+    await world.settled()
+    assert await world.posts("green garden tea coffee") == await world.posts("garden coffee") == []
+    assert await world.posts("green garden tea coffe", match="most") == [tea]
+    either = await world.posts("garden tea", match="most", limit=1)
+    assert sorted(either) == sorted(await world.posts("tea"))
+    # What is not a single word has to be there.
+    assert await world.posts("green tea #autumn", match="most") == []
+    assert await world.posts('green "tea garden"', match="most") == []
+    assert await world.posts("coffee", match="most") == []
+    assert await world.users("ann jones", match="most") == ["ann"]
+    assert await world.products("blue teapot clay", match="most") == [pot]
+    page = await world.page("garden tea", match="most", limit=1)
+    refused = await world.refused(q="garden tea", cursor=page["nextCursor"])
+    assert refused["errors"][0]["parameter"] == "cursor"
+    assert (await world.refused(q="tea", match="some"))["errors"][0]["parameter"] == "match"
 
 
 async def test_accounts_are_found_by_name_and_bio(world: Finding) -> None:
