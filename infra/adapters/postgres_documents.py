@@ -309,6 +309,7 @@ class Makers:
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
+        self._usernames: dict[bytes, str | None] = {}
 
     def of(self, name: str) -> Maker:
         return {
@@ -320,6 +321,7 @@ class Makers:
     async def _prepare_posts(self, rows: Sequence[Row]) -> None:
         await asyncio.to_thread(text_analysis.prepare)
         await self._keyring.fetch({id_text(row[1]) for row in rows})
+        self._usernames.clear()
 
     async def _prepare_members(self, rows: Sequence[Row]) -> None:
         await self._keyring.fetch({id_text(row[0]) for row in rows})
@@ -328,7 +330,7 @@ class Makers:
         post_id, author_id, created_at, position, ended, erased, name, content, *counts = row
         author = id_text(author_id)
         text = None if ended or erased else self._keyring.open(author, content)
-        username = self._keyring.open(author, name)
+        username = None if text is None else self._username(author, name)
         document: PostDocument | None = None
         if text is not None and username is not None:
             language, plain, stemmed = analysed(text)
@@ -349,6 +351,12 @@ class Makers:
                 replies=replies,
             )
         return Found(id_text(post_id), created_at, document)
+
+    def _username(self, author: str, sealed: bytes) -> str | None:
+        """An author's name, opened once for all their posts of one reading."""
+        if sealed not in self._usernames:
+            self._usernames[sealed] = self._keyring.open(author, sealed)
+        return self._usernames[sealed]
 
     def _member(self, row: Row) -> Found:
         member_id, created_at, position, erased, *sealed, followers = row

@@ -171,7 +171,7 @@ def month_of(created_at: datetime) -> str:
 POSTS = SearchIndex(
     name="search_posts",
     alias="plaza-posts",
-    version=1,
+    version=2,
     document=PostDocument,
     id_field="postId",
     sliced=True,
@@ -213,7 +213,7 @@ MEMBERS = SearchIndex(
 PRODUCTS = SearchIndex(
     name="search_products",
     alias="plaza-products",
-    version=1,
+    version=2,
     document=ProductDocument,
     id_field="productId",
     partitions=COMMERCE_PARTITIONS,
