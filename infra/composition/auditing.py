@@ -89,14 +89,16 @@ class Streams:
         self._streams = CountedStreams(settings.postgres_url)
         self._key = 0
 
-    async def look(self) -> Looked | None:
+    async def look(self, known: Drift | None = None, /) -> Looked | None:
         projection, table = self._projection, self._table
-        begun = self._key
+        begun = self._key if known is None else int(known.part) - 1
         found = await self._streams.after(projection, table, begun, KEYS_AT_ONCE)
         if found is None or found.version != projection.version:
             return None
         full = len(found.rows) == KEYS_AT_ONCE
-        self._key = last = found.rows[-1][0] if full else 0
+        last = found.rows[-1][0] if full else 0
+        if known is None:
+            self._key = last
         sums: dict[int, list[int]] = {row[0]: [0] * len(table.counts) for row in found.rows}
         for recorded in found.events:
             for change in projection.fold(recorded) if projection.folds(recorded.event) else ():
@@ -132,14 +134,17 @@ class Slices:
         self._budget = budget
         self._rest = 0
 
-    async def look(self) -> Looked | None:
+    async def look(self, known: Drift | None = None, /) -> Looked | None:
         columns = {
             table.name: numbered for table in self._projection.tables if (numbered := sliced(table))
         }
         if not columns:
             return None
         name, rest = self._projection.name, self._rest
-        self._rest = (rest + 1) % SLICES
+        if known is None:
+            self._rest = (rest + 1) % SLICES
+        else:
+            rest = int(known.part.partition(" ")[0])
         repair = self._settings.audit_repair == "on"
         try:
             found = await verify(
@@ -192,19 +197,19 @@ class Timelines:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def look(self) -> Looked | None:
+    async def look(self, known: Drift | None = None, /) -> Looked | None:
         try:
             async with timelines_opened(self._settings) as opened:
-                member = await opened.store.anybody()
+                member = await opened.store.anybody() if known is None else int(known.part)
                 found = False if member is None else await opened.check.check(member)
                 repair = isinstance(found, Unlike) and self._settings.audit_repair == "on"
-                if member is None or found is False:
+                if member is None or (found is False and known is None):
                     return None
                 if repair:
                     await opened.check.rebuild(member)
         except (NotServed, TimelinesUnavailable):
             return None
-        drift = Drift(self.name, "timeline", f"member={id_text(member)}")
+        drift = Drift(self.name, "timeline", f"member={id_text(member)}", str(member))
         return Looked(
             self.name,
             1,

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import cycle
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -23,6 +23,8 @@ from infra.ports.timelines import TimelinesUnavailable
 
 PAUSE_SECONDS = 1.0
 DRIFTING_MAX = 1_000
+AGAIN_EVERY = 4
+"""While anything is wrong, one look in so many is at what was found already."""
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +52,12 @@ class Looked(NamedTuple):
     repaired: int = 0
 
 
-Look = Callable[[], Awaitable[Looked | None]]
-"""One step of an audit; None where there was nothing to look at."""
+class Look(Protocol):
+    """One step of an audit; None where there was nothing to look at."""
+
+    def __call__(self, known: Drift | None = None, /) -> Awaitable[Looked | None]:
+        """Look at what comes next, or where this was found."""
+        ...
 
 
 class Budget:
@@ -86,7 +92,8 @@ class Audit:
         (dice or random.Random()).shuffle(order)
         self._looks: Iterator[Look] = cycle(order)
         self._budget = budget
-        self._drifting: dict[Drift, None] = {}
+        self._drifting: dict[Drift, Look] = {}
+        self._steps = 0
         self._documents = Counter(
             "plaza_audit_documents_total",
             "Documents compared with the log by the audit",
@@ -122,7 +129,8 @@ class Audit:
         """The next look, and the pause that it costs."""
         self._budget.begin()
         try:
-            looked = await next(self._looks)()
+            look, known = self._next()
+            looked = await look(known)
         except (
             CannotVerify,
             LogUnavailable,
@@ -134,10 +142,21 @@ class Audit:
             log.info("audit.broken_off", error=str(error))
             looked = None
         if looked is not None:
-            self._note(looked)
+            self._note(looked, look)
         await self._budget.pace()
 
-    def _note(self, looked: Looked) -> None:
+    def _next(self) -> tuple[Look, Drift | None]:
+        """Now and then at what was found wrong, so that it is soon seen that somebody mended it."""
+        self._steps += 1
+        if self._drifting and self._steps % AGAIN_EVERY == 0:
+            known = next(iter(self._drifting))
+            look = self._drifting.pop(known)
+            # The others come before it the next times.
+            self._drifting[known] = look
+            return look, known
+        return next(self._looks), None
+
+    def _note(self, looked: Looked, look: Look) -> None:
         name = looked.projection
         self._documents.labels(name).inc(looked.documents)
         self._repaired.labels(name).inc(looked.repaired)
@@ -155,5 +174,5 @@ class Audit:
             del self._drifting[known]
         if not looked.repaired:
             room = DRIFTING_MAX - len(self._drifting)
-            self._drifting.update(dict.fromkeys(looked.drifts[:room]))
+            self._drifting.update(dict.fromkeys(looked.drifts[:room], look))
         self._gauge.labels(name).set(sum(drift.projection == name for drift in self._drifting))

@@ -17,7 +17,7 @@ from infra.composition.auditing import SLICES, Slices, Streams, keeping_up
 from infra.composition.settings import Settings
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded
-from infra.runtime.audit import Audit, Budget, Drift, Looked
+from infra.runtime.audit import AGAIN_EVERY, Audit, Budget, Drift, Looked
 from infra.runtime.embedded import EmbeddedRunner
 from projections import availability, graph
 from tests.integration.tables import contents, projector
@@ -123,7 +123,7 @@ async def test_what_was_wrong_and_is_right_again_is_no_longer_told_of() -> None:
     drift = Drift("graph", "member_counts", "member_id=1", "3 of 16")
     wrong, registry = [True], CollectorRegistry()
 
-    async def look() -> Looked:
+    async def look(_known: Drift | None = None, /) -> Looked:
         return Looked("graph", 5, [drift] if wrong[0] else [], lambda known: known == drift)
 
     audit = Audit([look], AT_ONCE, registry)
@@ -135,6 +135,36 @@ async def test_what_was_wrong_and_is_right_again_is_no_longer_told_of() -> None:
     assert told == [1, 1, 0]
     found = registry.get_sample_value("plaza_audit_drift_found_total", {"projection": "graph"})
     assert found == 1
+
+
+async def test_a_repair_is_seen_long_before_all_else_has_been_looked_at(
+    postgres_url: str,
+) -> None:
+    await served(postgres_url, 172)
+    slices = Slices(Settings(postgres_url=postgres_url), graph.PROJECTION, AT_ONCE)
+    registry = CollectorRegistry()
+    audit = Audit([slices.look], AT_ONCE, registry)
+
+    def drifting() -> float | None:
+        return registry.get_sample_value("plaza_audit_drifting", {"projection": "graph"})
+
+    def change(by: int) -> None:
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute(
+                "UPDATE graph_b1.member_counts SET followers = followers + %s WHERE member_id ="
+                " (SELECT max(member_id) FROM graph_b1.member_counts WHERE member_id < 10000000)",
+                [by],
+            )
+
+    change(1)
+    while not drifting():
+        await audit.step()
+    change(-1)
+    steps = 0
+    while drifting():
+        await audit.step()
+        steps += 1
+    assert steps <= AGAIN_EVERY < SLICES
 
 
 def test_a_budget_of_two_percent_pauses_for_49_times_as_long() -> None:
