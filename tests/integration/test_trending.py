@@ -1,23 +1,31 @@
 """What trends is what a plain count over the whole history says, now and as of every position."""
 
+import os
 import random
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from infra.adapters.postgres_discovery import PostgresDiscovery
 from infra.composition.settings import Settings
 from infra.composition.verifying import verify
+from infra.ports.discovery import Trend
 from infra.ports.log import OPEN
+from infra.servers.kafka import start_kafka
 from projections import tags
 from query_api.live_tags import LiveTags, board_at
 from query_api.tag_window import USES_MAX, TagWindow
 from tests.asking import discovering
+from tests.contract.runners import RUNNERS
+from tests.integration.tables import forget_tables
 from tests.square import Square
 
 TAGS = ["jazz", "Straße", "東京", "q4", "Café", "ai", "aida"]
@@ -81,6 +89,12 @@ class Told:
 
     def board(self, moment: datetime, position: float) -> list[dict[str, Any]]:
         end = moment.replace(microsecond=0)
+        end = moment.replace(microsecond=0)
+        end = moment.replace(microsecond=0)
+        end = moment.replace(microsecond=0)
+        end = moment.replace(microsecond=0)
+        end = moment.replace(microsecond=0)
+        end = moment.replace(microsecond=0)
         latest: dict[str, dict[str, datetime]] = defaultdict(dict)
         for use in self.uses.values():
             stands = use.position <= position < use.ended and use.author not in self.erased
@@ -99,6 +113,10 @@ class Told:
             for tag, authors in latest.items()
         ]
         return sorted(found, key=lambda one: (-one["score"], -one["count"], one["tag"]))
+
+
+def told_as(board: Sequence[Trend]) -> list[dict[str, Any]]:
+    return [{"tag": one.name, "count": one.people, "score": one.score} for one in board]
 
 
 def assert_same(board: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
@@ -153,12 +171,42 @@ async def test_a_board_kept_for_long_is_the_one_made_anew(
         assert board == await board_at(discovery, square.now, OPEN, 100)
         if uses_max == USES_MAX:
             expected = told.board(square.now, OPEN)
-            assert_same(
-                [{"tag": t.name, "count": t.people, "score": t.score} for t in board], expected
-            )
+            assert_same(told_as(board), expected)
         else:
             assert sum(trend.people for trend in board) <= uses_max + 4
     await discovery.close()
+
+
+@pytest.mark.full
+async def test_boards_fed_through_faust_are_those_of_the_embedded_worker(
+    square: Square, tmp_path: Path
+) -> None:
+    told = Told(square, random.Random(11))
+    square.now = datetime.now(UTC) - timedelta(hours=30)
+    await told.happen(300)
+    head = await square.log.head()
+    settings = Settings(postgres_url=square.url)
+
+    async def boards() -> list[Sequence[Trend]]:
+        discovery = PostgresDiscovery(square.url)
+        live = LiveTags(discovery, lambda: square.now)
+        assert await live.filled(60)
+        found = [await live.ranked(100)]
+        found += [await board_at(discovery, at, position, 100) for position, at in told.times]
+        await discovery.close()
+        return found
+
+    await RUNNERS["embedded"](settings, head)
+    embedded = await boards()
+    assert_same(told_as(embedded[0]), told.board(square.now, OPEN))
+    await square.tables.close()
+    forget_tables(square.url)
+    broker, bootstrap = start_kafka(tmp_path / "kafka", os.environ)
+    try:
+        await RUNNERS["kafka"](structs.replace(settings, kafka_bootstrap=bootstrap), head)
+    finally:
+        broker.stop()
+    assert await boards() == embedded
 
 
 async def test_a_table_built_anew_gives_the_board_that_was_served(square: Square) -> None:
