@@ -1,6 +1,7 @@
 """Each step of a checkout with each way to fail: every cell ends clean, and the books agree."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
@@ -48,12 +49,12 @@ AT_THE_CALL = {"authorise": authorises, "capture": captures}
 
 @pytest.fixture(scope="module")
 def provider(
-    tmp_path_factory: pytest.TempPathFactory, ledger_totals: dict[str, int]
+    tmp_path_factory: pytest.TempPathFactory, ledger_totals: Counter[str]
 ) -> Iterator[tuple[StandIn, Receiver]]:
     with receiving() as receiver:
         stand_in = start_stand_in(tmp_path_factory.mktemp("adyen"), receiver.url)
         yield stand_in, receiver
-        ledger_totals |= stand_in.books()["totals"]
+        ledger_totals.update(stand_in.books()["totals"])
         stand_in.server.stop()
 
 
