@@ -1,5 +1,6 @@
 """Where a process without a service of its own serves what it measures: /metrics and /applied."""
 
+import sys
 import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +55,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of what went wrong here, not of whoever hung up before the answer was written."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def number(asked: dict[str, list[str]], name: str) -> int | None:
     text = asked.get(name, [""])[-1]
     return int(text) if text.isdecimal() and len(text) <= POSITION_DIGITS_MAX else None
@@ -66,7 +76,6 @@ def serve_metrics(
     history: AppliedHistory | None = None,
 ) -> ThreadingHTTPServer:
     """Serve until the process ends, beside whatever it does; with port 0 on a free one."""
-    server = ThreadingHTTPServer((host, port), partial(Handler, registry, history))
-    server.daemon_threads = True
+    server = Server((host, port), partial(Handler, registry, history))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
