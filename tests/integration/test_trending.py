@@ -4,7 +4,7 @@ import os
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +115,13 @@ class Told:
         return sorted(found, key=lambda one: (-one["score"], -one["count"], one["tag"]))
 
 
+@pytest.fixture
+async def discovery(square: Square) -> AsyncIterator[PostgresDiscovery]:
+    opened = PostgresDiscovery(square.url)
+    yield opened
+    await opened.close()
+
+
 def told_as(board: Sequence[Trend]) -> list[dict[str, Any]]:
     return [{"tag": one.name, "count": one.people, "score": one.score} for one in board]
 
@@ -149,7 +156,10 @@ async def test_the_board_is_a_plain_count_now_and_as_of_every_position(square: S
 
 @pytest.mark.parametrize("uses_max", [USES_MAX, 12])
 async def test_a_board_kept_for_long_is_the_one_made_anew(
-    square: Square, monkeypatch: pytest.MonkeyPatch, uses_max: int
+    square: Square,
+    discovery: PostgresDiscovery,
+    monkeypatch: pytest.MonkeyPatch,
+    uses_max: int,
 ) -> None:
     """Also where not all that is in the window counts: then by another count of the same rule."""
     monkeypatch.setattr(TagWindow.__init__, "__defaults__", (uses_max,))
@@ -157,7 +167,6 @@ async def test_a_board_kept_for_long_is_the_one_made_anew(
     print(f"seed {seed}")
     told = Told(square, random.Random(seed))
     square.now = datetime.now(UTC) - timedelta(days=30)
-    discovery = PostgresDiscovery(square.url)
     kept = LiveTags(discovery, lambda: square.now)
     for _ in range(25):
         await told.happen(told.dice.randrange(1, 12))
@@ -174,12 +183,11 @@ async def test_a_board_kept_for_long_is_the_one_made_anew(
             assert_same(told_as(board), expected)
         else:
             assert sum(trend.people for trend in board) <= uses_max + 4
-    await discovery.close()
 
 
 @pytest.mark.full
 async def test_boards_fed_through_faust_are_those_of_the_embedded_worker(
-    square: Square, tmp_path: Path
+    square: Square, discovery: PostgresDiscovery, tmp_path: Path
 ) -> None:
     told = Told(square, random.Random(11))
     square.now = datetime.now(UTC) - timedelta(hours=30)
@@ -188,12 +196,10 @@ async def test_boards_fed_through_faust_are_those_of_the_embedded_worker(
     settings = Settings(postgres_url=square.url)
 
     async def boards() -> list[Sequence[Trend]]:
-        discovery = PostgresDiscovery(square.url)
         live = LiveTags(discovery, lambda: square.now)
         assert await live.filled(60)
         found = [await live.ranked(100)]
         found += [await board_at(discovery, at, position, 100) for position, at in told.times]
-        await discovery.close()
         return found
 
     await RUNNERS["embedded"](settings, head)
@@ -298,7 +304,9 @@ USES = """
 
 
 @pytest.mark.slow
-async def test_of_a_million_tags_the_board_has_those_that_trend(square: Square) -> None:
+async def test_of_a_million_tags_the_board_has_those_that_trend(
+    square: Square, discovery: PostgresDiscovery
+) -> None:
     end = square.now.replace(microsecond=0) + DAY
     latest: dict[str, dict[int, int]] = defaultdict(dict)
     with psycopg.connect(square.url, autocommit=True) as connection:
@@ -315,11 +323,9 @@ async def test_of_a_million_tags_the_board_has_those_that_trend(square: Square) 
         for tag, uses in latest.items()
     }
     exact = sorted(weights, key=weights.__getitem__, reverse=True)[:TOPICS]
-    discovery = PostgresDiscovery(square.url)
     started = time.perf_counter()
     board = await board_at(discovery, end, OPEN, TOPICS)
     seconds = time.perf_counter() - started
-    await discovery.close()
     recall = len({trend.name for trend in board} & set(exact)) / TOPICS
     print(f"{len(latest):,} tags, recall {recall:.2f}, read and counted in {seconds:.1f} s")
     assert recall >= 0.95
