@@ -15,7 +15,7 @@ import structlog
 
 from infra.ports.discovery import WINDOW, TagUses, Trend, Uses
 from infra.ports.log import OPEN, Clock
-from query_api.tag_window import Ranking, TagWindow
+from query_api.tag_window import Ranking, TagWindow, picked
 
 AUTHORS_AT_ONCE = 200
 NAMES_MAX = 50_000
@@ -34,6 +34,7 @@ class LiveTags:
         self._reached = 0
         self._filling: asyncio.Task[None] | None = None
         self._filled = False
+        self._looked_up: set[int] = set()
         self._turn = asyncio.Lock()
         self._names: dict[int, str] = {}
 
@@ -66,14 +67,13 @@ class LiveTags:
         async with self._turn:
             changes = await self._uses.tag_changes(OPEN, moment - WINDOW)
             self._window = TagWindow()
+            self._looked_up.clear()
             self._build, self._reached = changes.build, changes.reached
-        reading = read_window(self._uses, self._window, after, moment)
-        while True:
-            # A part and what changed since the last one never come in between each other: what is
-            # deleted after a part was read is noticed after that, too.
+        async for part in parts(self._uses, self._window, after, moment):
+            # Of members who were looked up meanwhile everything is there, and this may be outdated.
             async with self._turn:
-                if await anext(reading, None) is None:
-                    break
+                known = np.isin(part.authors, list(self._looked_up))
+                await asyncio.to_thread(self._window.add, picked(part, ~known))
         self._filled = True
         log.info("board.filled", uses=len(self._window))
 
@@ -89,12 +89,14 @@ class LiveTags:
             # Other tables are served, or the same from a copy that is older than what was read.
             self._start_again()
             return
-        async for _ in read_window(self._uses, self._window, self._reached, moment):
-            pass
+        async for part in parts(self._uses, self._window, self._reached, moment):
+            await asyncio.to_thread(self._window.add, part)
         for start in range(0, len(changes.authors), AUTHORS_AT_ONCE):
             authors = changes.authors[start : start + AUTHORS_AT_ONCE]
             uses = await self._uses.uses_of(authors, since)
             await asyncio.to_thread(replace, self._window, authors, uses)
+            if not self._filled:
+                self._looked_up.update(authors)
         self._reached = changes.reached
         await asyncio.to_thread(self._window.prune, second_of(moment))
         if self._filled and self._window.is_short(second_of(moment)):
@@ -109,22 +111,21 @@ async def board_at(uses: TagUses, moment: datetime, position: int, limit: int) -
     """What trended at a moment, as of a position: read and counted like what trends now."""
     window = TagWindow()
     after = await uses.window_begins(moment)
-    async for _ in read_window(uses, window, after, moment, position):
-        pass
+    async for part in parts(uses, window, after, moment, position):
+        await asyncio.to_thread(window.add, part)
     ranking = await asyncio.to_thread(window.ranking, second_of(moment), limit)
     return await named(uses, ranking, {})
 
 
-async def read_window(
+async def parts(
     uses: TagUses, window: TagWindow, after: int, moment: datetime, position: int = OPEN
-) -> AsyncIterator[bool]:
-    """Read the posts after a position into a window, the newest first, part by part."""
+) -> AsyncIterator[Uses]:
+    """The uses by posts after a position, the newest first, as long as the window takes more."""
     last: int | None = position
     while last is not None:
         read = await uses.uses(after, last, moment - WINDOW, position)
-        await asyncio.to_thread(window.add, read.uses)
+        yield read.uses
         last = None if read.first is None or window.is_full() else read.first - 1
-        yield True
 
 
 async def named(uses: TagUses, ranking: Ranking, known: dict[int, str]) -> Sequence[Trend]:
