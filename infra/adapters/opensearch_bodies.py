@@ -35,6 +35,7 @@ FUZZY_EXPANSIONS_MAX = 50
 PRICES = (0, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000)
 CATEGORIES_MAX, SHOPS_MAX = 100, 50
 PAIRS_MAX, NAMES_MAX, VALUES_MAX = 2_000, 20, 20
+SHOP_FACET = 3
 
 # Weights of where a word is found.
 USERNAME, NAME, BIO = 8.0, 4.0, 1.0
@@ -369,10 +370,7 @@ def counted(filters: ProductFilters) -> dict[str, Body]:
         "category": {"terms": {"field": "category", "size": CATEGORIES_MAX}},
         "price": {"range": {"field": "price", "ranges": price_ranges()}},
         "available": {"terms": {"field": "available"}},
-        "shop": {
-            "terms": {"field": "shopId", "size": SHOPS_MAX},
-            "aggs": {"name": {"terms": {"field": "seller", "size": 1}}},
-        },
+        "shop": {"terms": {"field": "shopId", "size": SHOPS_MAX}},
         "attributes": pairs,
         **{attribute_facet(name): pairs for name, _ in filters.attributes},
     }
@@ -386,13 +384,42 @@ def price_ranges() -> Clauses:
     ]
 
 
-def facets_of(found: Mapping[str, Any], filters: ProductFilters) -> Facets:
-    groups = [found, *found.values()]
+def shop_names_body(shop_ids: Sequence[str]) -> Body:
+    """Asks what these shops are called."""
+    names = {"name": {"terms": {"field": "seller", "size": 1}}}
+    return {
+        "size": 0,
+        "query": filtered([{"terms": {"shopId": shop_ids}}]),
+        "track_total_hits": False,
+        "aggs": {"shops": {"terms": {"field": "shopId", "size": len(shop_ids)}, "aggs": names}},
+    }
+
+
+def shop_names_of(found: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        bucket["key"]: bucket["name"]["buckets"][0]["key"] for bucket in found["shops"]["buckets"]
+    }
+
+
+def facet(found: Mapping[str, Any], at: int) -> Sequence[Mapping[str, Any]]:
+    """What was counted for a facet, by its place among those of `counted`."""
+    name = f"facet{at}"
+    counts: Sequence[Mapping[str, Any]]
+    counts = next(group[name] for group in (found, *found.values()) if name in group)["buckets"]
+    return counts
+
+
+def shops_of(found: Mapping[str, Any]) -> list[str]:
+    return [bucket["key"] for bucket in facet(found, SHOP_FACET)]
+
+
+def facets_of(
+    found: Mapping[str, Any], filters: ProductFilters, shop_names: Mapping[str, str]
+) -> Facets:
+    """Shops without a name are left out: nothing of theirs has been there since."""
 
     def buckets(at: int) -> Sequence[Mapping[str, Any]]:
-        answered: Sequence[Mapping[str, Any]]
-        answered = next(group[f"facet{at}"] for group in groups if f"facet{at}" in group)["buckets"]
-        return answered
+        return facet(found, at)
 
     available = {bucket["key"]: bucket["doc_count"] for bucket in buckets(2)}
     by_name = by_attribute(buckets(4))
@@ -413,8 +440,9 @@ def facets_of(found: Mapping[str, Any], filters: ProductFilters) -> Facets:
         available=available.get(1, 0),
         unavailable=available.get(0, 0),
         shops=[
-            ShopChoice(bucket["key"], bucket["name"]["buckets"][0]["key"], bucket["doc_count"])
-            for bucket in buckets(3)
+            ShopChoice(bucket["key"], called, bucket["doc_count"])
+            for bucket in buckets(SHOP_FACET)
+            if (called := shop_names.get(bucket["key"])) is not None
         ],
         attributes={name: by_name[name][:VALUES_MAX] for name in most_used[:NAMES_MAX]},
     )

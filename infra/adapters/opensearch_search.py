@@ -33,6 +33,9 @@ from infra.adapters.opensearch_bodies import (
     one_of,
     posts_matching,
     products_body,
+    shop_names_body,
+    shop_names_of,
+    shops_of,
 )
 from infra.adapters.opensearch_index import OpenSearchStore
 from infra.adapters.search_guard import Guard, ServerFailed
@@ -58,6 +61,8 @@ RANKED_MAX = 500
 
 COMMON_MAX = 10_000
 """So many questions with more matches are remembered."""
+
+SHOP_NAMES_MAX = 10_000
 
 BY_SLICE, OVERALL = "query_then_fetch", "dfs_query_then_fetch"
 """What a word weighs: by how rare it is in a post's own slice, or in all, for one more round."""
@@ -92,6 +97,7 @@ class OpenSearchReads:
         self._patience = f"{int(guard.limits.seconds * 900)}ms"
         # Which questions more posts answer than are ranked: that does not change soon.
         self._common: set[Query] = set()
+        self._shop_names: dict[str, str] = {}
         self._stores = {kind: OpenSearchStore(client, index) for kind, index in INDEX_OF.items()}
 
     async def close(self) -> None:
@@ -177,6 +183,7 @@ class OpenSearchReads:
         by_name = [(field, at) for at, part in enumerate(ORDERS[order]) for field in part]
         places = dict(by_name)
         hits = hits_of(found)
+        counts = found["aggregations"] if facets else None
         return FoundProducts(
             [
                 ProductPlace(
@@ -184,9 +191,22 @@ class OpenSearchReads:
                 )
                 for hit in hits
             ],
-            found["aggregations"]["all"]["doc_count"] if facets else len(hits),
-            facets_of(found["aggregations"], filters) if facets else None,
+            counts["all"]["doc_count"] if counts else len(hits),
+            facets_of(counts, filters, await self._shop_names_of(counts)) if counts else None,
         )
+
+    async def _shop_names_of(self, counts: Any) -> Mapping[str, str]:
+        """The names of the shops counted. To find them with the counts is dear, and they stay."""
+        shops = shops_of(counts)
+        names = {shop: name for shop in shops if (name := self._shop_names.get(shop)) is not None}
+        if unknown := [shop for shop in shops if shop not in names]:
+            found = await self._search(PRODUCTS, shop_names_body(unknown))
+            learnt = shop_names_of(found["aggregations"])
+            names |= learnt
+            if len(self._shop_names) + len(learnt) > SHOP_NAMES_MAX:
+                self._shop_names.clear()
+            self._shop_names |= learnt
+        return names
 
     async def products_named(self, prefixes: Sequence[str], limit: int) -> Sequence[int]:
         matching = [begins("words", prefix) for prefix in prefixes]

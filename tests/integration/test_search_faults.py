@@ -126,6 +126,15 @@ async def test_an_index_that_is_behind_says_so_and_can_be_waited_for(world: Find
 
 
 HOSTILE = [
+    "tea " * 10_000,
+    "x" * 60_000,
+    '"tea ' * 8_000,
+    "\0tea\0 \0",
+    "\u202etea\u2066 \u2069\u200f",
+    "tea" + "\u202e" * 400,
+    "-tea " * 20,
+    "^(([a-z])+.)+[A-Z]([a-z])+$",
+    "tea~2 tea^9 tea* [a TO z]",
     "a " * 200,
     " ".join(f"w{n}" for n in range(20)),
     '"' * 400,
@@ -152,11 +161,37 @@ HOSTILE = [
 ]
 
 
-async def test_hostile_questions_are_answered_or_refused_and_never_slow(world: Finding) -> None:
+# As they stand in an address: halves of characters, bytes of no text, ends of texts.
+HOSTILE_BYTES = [
+    "%ED%A0%80",
+    "%ED%A0%80%ED%B0%80tea",
+    "%FF%FE",
+    "%00",
+    "tea%00",
+    "%",
+    "%zz",
+    "%C0%80",
+]
+
+
+@pytest.fixture
+async def searched(postgres_url: str, search_url: str) -> AsyncIterator[Finding]:
+    async with finding(postgres_url, search_url) as found:
+        yield found
+
+
+async def test_hostile_questions_are_answered_or_refused_and_never_slow(
+    searched: Finding,
+) -> None:
+    world = searched
     ann = await world.square.member("ann")
     await world.square.post(ann, "tea " * 80)
     await world.settled()
     began = time.monotonic()
+    for text in HOSTILE_BYTES:
+        for path in (SEARCH, "/api/typeahead"):
+            answer = await world.asking.http.get(f"{path}?q={text}")
+            assert answer.status_code in {200, 422}, (text, answer.text)
     for text in HOSTILE:
         for kind in ("posts", "users", "products"):
             answer = await world.asking.raw(SEARCH, q=text, type=kind)
