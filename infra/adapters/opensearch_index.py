@@ -112,6 +112,8 @@ class OpenSearchStore:
         slices = await self._slices_by_build()
         if build not in slices:
             raise IndexLost(f"{self._index.name} has no build {build}")
+        # What has just been written can be found from the first search on.
+        await self.refresh(build)
         alias = self._index.alias
         actions: list[dict[str, Any]] = [
             {"remove": {"index": name, "alias": alias}}

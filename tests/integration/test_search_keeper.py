@@ -138,7 +138,6 @@ async def searched(world: Searching) -> AsyncIterator[list[int]]:
 @contextlib.asynccontextmanager
 async def posting(world: Searching, author: str) -> AsyncIterator[None]:
     """Somebody who posts again and again; all of it is folded in the end."""
-
     ends = asyncio.Event()
 
     async def post() -> None:
