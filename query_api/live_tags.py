@@ -15,7 +15,7 @@ import structlog
 
 from infra.ports.discovery import WINDOW, TagUses, Trend, Uses
 from infra.ports.log import OPEN, Clock
-from query_api.tag_window import Ranking, TagWindow, picked
+from query_api.tag_window import USES_MAX, Ranking, TagWindow, picked
 
 AUTHORS_AT_ONCE = 200
 NAMES_MAX = 50_000
@@ -26,10 +26,11 @@ log = structlog.get_logger(__name__)
 class LiveTags:
     """What trends now. All methods raise `ReadsUnavailable`."""
 
-    def __init__(self, uses: TagUses, clock: Clock) -> None:
+    def __init__(self, uses: TagUses, clock: Clock, uses_max: int = USES_MAX) -> None:
         self._uses = uses
         self._clock = clock
-        self._window = TagWindow()
+        self._uses_max = uses_max
+        self._window = TagWindow(uses_max)
         self._build = 0
         self._reached = 0
         self._filling: asyncio.Task[None] | None = None
@@ -66,7 +67,7 @@ class LiveTags:
         after = await self._uses.window_begins(moment)
         async with self._turn:
             changes = await self._uses.tag_changes(OPEN, moment - WINDOW)
-            self._window = TagWindow()
+            self._window = TagWindow(self._uses_max)
             self._looked_up.clear()
             self._build, self._reached = changes.build, changes.reached
         async for part in parts(self._uses, self._window, after, moment):
@@ -107,9 +108,11 @@ class LiveTags:
         self._filled = False
 
 
-async def board_at(uses: TagUses, moment: datetime, position: int, limit: int) -> Sequence[Trend]:
+async def board_at(
+    uses: TagUses, moment: datetime, position: int, limit: int, uses_max: int = USES_MAX
+) -> Sequence[Trend]:
     """What trended at a moment, as of a position: read and counted like what trends now."""
-    window = TagWindow()
+    window = TagWindow(uses_max)
     after = await uses.window_begins(moment)
     async for part in parts(uses, window, after, moment, position):
         await asyncio.to_thread(window.add, part)
@@ -125,7 +128,9 @@ async def parts(
     while last is not None:
         read = await uses.uses(after, last, moment - WINDOW, position)
         yield read.uses
-        last = None if read.first is None or window.is_full() else read.first - 1
+        seconds = read.uses.seconds
+        enough = len(seconds) > 0 and window.outdates(int(seconds.max()))
+        last = None if read.first is None or enough else read.first - 1
 
 
 async def named(uses: TagUses, ranking: Ranking, known: dict[int, str]) -> Sequence[Trend]:

@@ -91,11 +91,9 @@ class TagWindow:
             return False
         return int(np.count_nonzero(self._uses.seconds > too_old)) < self._uses_max
 
-    def is_full(self) -> bool:
-        """Whether older uses than the oldest here would not count."""
-        return len(self) > self._uses_max and self._nth_newest(self._uses_max) > int(
-            self._uses.seconds.min()
-        )
+    def outdates(self, second: int) -> bool:
+        """Whether enough uses are newer than this for none from before to count."""
+        return len(self) > self._uses_max and self._nth_newest(self._uses_max) > second
 
     def ranking(self, moment: int, limit: int) -> Ranking:
         """The weightiest tags at a moment, in seconds: by weight, then people, then tag."""

@@ -22,7 +22,7 @@ from infra.ports.log import OPEN
 from infra.servers.kafka import start_kafka
 from projections import tags
 from query_api.live_tags import LiveTags, board_at
-from query_api.tag_window import USES_MAX, TagWindow
+from query_api.tag_window import USES_MAX
 from tests.asking import discovering
 from tests.contract.runners import RUNNERS
 from tests.integration.tables import forget_tables
@@ -158,16 +158,14 @@ async def test_the_board_is_a_plain_count_now_and_as_of_every_position(square: S
 async def test_a_board_kept_for_long_is_the_one_made_anew(
     square: Square,
     discovery: PostgresDiscovery,
-    monkeypatch: pytest.MonkeyPatch,
     uses_max: int,
 ) -> None:
     """Also where not all that is in the window counts: then by another count of the same rule."""
-    monkeypatch.setattr(TagWindow.__init__, "__defaults__", (uses_max,))
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     told = Told(square, random.Random(seed))
     square.now = datetime.now(UTC) - timedelta(days=30)
-    kept = LiveTags(discovery, lambda: square.now)
+    kept = LiveTags(discovery, lambda: square.now, uses_max)
     for _ in range(25):
         await told.happen(told.dice.randrange(1, 12))
         await square.apply()
@@ -177,7 +175,7 @@ async def test_a_board_kept_for_long_is_the_one_made_anew(
         for _ in range(2):
             assert await kept.filled(60)
             board = await kept.ranked(100)
-        assert board == await board_at(discovery, square.now, OPEN, 100)
+        assert board == await board_at(discovery, square.now, OPEN, 100, uses_max)
         if uses_max == USES_MAX:
             expected = told.board(square.now, OPEN)
             assert_same(told_as(board), expected)

@@ -24,8 +24,8 @@ class Post:
 
 
 def columns(posts: Sequence[Post]) -> Uses:
-    second = int(NOW.timestamp()) - 60
-    rows = [(post.tag, post.author, second, post.position) for post in posts]
+    begun = int(NOW.timestamp()) - 60
+    rows = [(post.tag, post.author, begun + post.position, post.position) for post in posts]
     return Uses(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)
 
 
@@ -134,3 +134,17 @@ async def test_another_table_or_an_older_one_is_read_anew() -> None:
     await board(live)
     assert await live.filled(60)
     assert await board(live) == {"tag0": 3, "tag1": 3}
+
+
+async def test_all_that_is_new_is_read_where_more_is_known_than_counts() -> None:
+    posts = table(20)
+    live = LiveTags(posts, lambda: NOW, uses_max=4)
+    assert await live.filled(60)
+    assert await board(live) == {"tag0": 2, "tag1": 2}
+    # In parts of two: the third one shows that four uses are newer.
+    assert posts.reads == 6
+    posts.posts += [Post(21 + n, 30 + n, 7) for n in range(7)]
+    assert await board(live) == {"tag7": 4}
+    assert posts.reads == 6 + 6
+    posts.posts += [Post(28, 40, 8), Post(29, 41, 8), Post(30, 42, 8)]
+    assert await board(live) == {"tag7": 1, "tag8": 3}
