@@ -23,6 +23,7 @@ from infra.ports.frames import partition_of
 from infra.ports.log import Recorded
 from infra.ports.system_state import PROJECTION, SystemState
 from infra.runtime.applied_history import AppliedAt
+from projections.search import SEARCH
 
 WITHIN = 1_000_000
 STRETCH = 100_000
@@ -117,7 +118,7 @@ def told(
     decided = recorded.recorded_at.timestamp()
     partition = partition_of(recorded.event)
     cause = position_in(recorded.causation_id, recorded.correlation_id, recorded.position)
-    steps = [step(one, decided) for one in times]
+    steps = [step(one, decided) for one in times if concerns(one.applier, recorded)]
     return {
         "position": recorded.position,
         "type": stored_tag(recorded),
@@ -128,6 +129,12 @@ def told(
         "steps": sorted(steps, key=lambda one: one["after"] or one["atMost"] or 0.0),
         "appliedBy": [] if state is None else reached(state, partition, recorded.position),
     }
+
+
+def concerns(applier: str, recorded: Recorded) -> bool:
+    """Whether an applier does anything for an event; an index has its own, and passes others by."""
+    index = SEARCH.get(applier)
+    return index is None or type(recorded.event) in index.handles
 
 
 def step(one: AppliedAt, decided: float) -> dict[str, Any]:

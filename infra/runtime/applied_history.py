@@ -45,6 +45,10 @@ class AppliedHistory:
             if frame.events:
                 kept[frame.partition].append(Batch(at, frame.previous, frame.last))
 
+    def passed(self, applier: str, partition: int, batch: Batch) -> None:
+        """Note one batch of a partition."""
+        self._of(applier)[partition].append(batch)
+
     def reached(self, applier: str, partition: int, position: int, at: float) -> None:
         """Note that everything up to a position is there now, whatever came before."""
         batches = self._of(applier)[partition]

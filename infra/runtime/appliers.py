@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from domain.shared.message import tag_of
 from infra.measures import FRESHNESS_SECONDS, Counts, Gauges, Histogram, Labels
 from infra.ports.frames import Frame
-from infra.runtime.applied_history import AppliedHistory
+from infra.runtime.applied_history import AppliedHistory, Batch
 from infra.runtime.applied_spans import AppliedSpans
 from infra.runtime.project import FrameApplier
 
@@ -169,8 +169,10 @@ class ApplierMetrics:
         """What an applier put off is applied now, up to these positions."""
         now = self._clock()
         for partition, position in positions.items():
-            self._reach((name, str(partition)), position)
-            self.history.reached(name, partition, position, now)
+            place = (name, str(partition))
+            batch = Batch(now, int(self._positions.get(place, 0)), position)
+            self.history.passed(name, partition, batch)
+            self._reach(place, position)
 
     def _reach(self, place: Labels, position: int) -> None:
         self._positions[place] = position

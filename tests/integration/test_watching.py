@@ -22,7 +22,7 @@ from infra.adapters.migrations import migrate
 from infra.adapters.system_view import SystemView
 from infra.tracing import event_span
 from tests.fault.system import ROOT, System, running_system
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 MONITORING = ROOT / "infra" / "monitoring"
 RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
@@ -30,7 +30,6 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = 0x00F067AA0BA902B7
 # What only the full system, or one that had time to look around, has.
 NOT_HERE = {"plaza_relay_active", "plaza_relay_waiting_positions", "plaza_audit_drifting"}
-PATIENCE_SECONDS = 20.0
 RUNBOOKS_AT_ONCE = 3
 RUNBOOK_SECONDS = 180.0
 
@@ -218,10 +217,13 @@ async def test_top_is_one_document_and_a_picture_of_what_the_system_does(
 
 async def test_a_trace_shows_when_its_event_was_applied_and_visible(watched: Watched) -> None:
     asked = f"00-{TRACE}-{CALLER:016x}-01"
-    traced = json.loads(await watched.system.plaza("trace", asked, "--json"))
-    (event,) = traced["events"]
+    steps: dict[str, float | None] = {}
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while "search_posts" not in steps:
+            traced = json.loads(await watched.system.plaza("trace", asked, "--json"))
+            (event,) = traced["events"]
+            steps = {step["what"]: step["after"] for step in event["steps"]}
     assert (event["position"], event["type"]) == (watched.position, "post.published.v1")
-    steps = {step["what"]: step["after"] for step in event["steps"]}
     assert {"tables", "home_timelines", "pages"} <= set(steps)
     assert all(after is not None and 0 < after < 60 for after in steps.values())
     assert all(one["applied"] for one in event["appliedBy"])

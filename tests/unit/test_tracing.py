@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from domain.social.post.events import PostPublished
+from infra.composition.tracing_path import told
 from infra.http.correlation import request_id_of
 from infra.ports.log import Recorded
+from infra.runtime.applied_history import AppliedAt
 from infra.tracing import (
     REQUEST,
     Parent,
@@ -20,8 +23,17 @@ from infra.tracing import (
 )
 from tests.histories import History
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GOOD = f"00-{TRACE}-{SPAN}-01"
+
+
+def test_an_index_is_a_step_of_those_events_only_that_it_shows() -> None:
+    post = next(one for one in History(seed=3).events(40) if isinstance(one.event, PostPublished))
+    times = [AppliedAt(name, at=NOON.timestamp()) for name in ("tables", "search_posts")]
+    other = AppliedAt("search_products", at=NOON.timestamp())
+    found = told(post, [*times, other], None)
+    assert [one["what"] for one in found["steps"]] == ["tables", "search_posts"]
 
 
 def test_a_traceparent_names_a_trace_and_a_span() -> None:
