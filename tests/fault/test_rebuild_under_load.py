@@ -45,8 +45,8 @@ ALL_BESIDE = ("home_timelines", "search_posts", "search_members")
 class Readers:
     """Members who look for what they have just written, and others who look at anything.
 
-    `missing` are posts that were not shown: somebody has to have deleted them. `behind` counts the
-    times that a page would have been too old, and was asked for again.
+    `missing` are posts that were not shown: somebody has to have deleted them. `asked` counts the
+    pages by kind and status.
     """
 
     world: World
