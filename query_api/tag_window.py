@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infra.ports.discovery import HALF_LIFE, UNIT, WINDOW, Uses
 
 USES_MAX = 1_500_000
-"""Of a busier day the newest so many are counted; they take 28 bytes each, and as much again for a
+"""Of a busier day the newest so many are counted; they take 32 bytes each, and as much again for a
 moment while a board is made."""
 
 SPARE = 16
