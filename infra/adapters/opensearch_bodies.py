@@ -296,6 +296,12 @@ def is_there(clause: Body) -> Body:
     return {"size": 0, "query": clause, "terminate_after": 1, "track_total_hits": True}
 
 
+def count_up_to(most: int, matching: Body, since: datetime) -> Body:
+    """How many posts match from a moment on; no slice counts more than these."""
+    query = filtered([matching, created(since, None)])
+    return {"size": 0, "query": query, "terminate_after": most, "track_total_hits": True}
+
+
 ORDERS: Mapping[ProductOrder, Clauses] = {
     "relevance": [{"_score": "desc"}, {"productId": "desc"}, {"price": "asc"}],
     "price": [{"price": "asc"}, {"productId": "desc"}],

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from opensearchpy import (
     AsyncOpenSearch,
@@ -22,6 +22,7 @@ from infra.adapters.opensearch_bodies import (
     begins,
     best_members_body,
     best_posts_body,
+    count_up_to,
     facets_body,
     facets_of,
     filtered,
@@ -59,16 +60,18 @@ INDEX_OF: Mapping[Kind, SearchIndex] = {"posts": POSTS, "users": MEMBERS, "produ
 RANKED_MAX = 500
 """If no slice has more posts that match, all of them are ranked."""
 
-COMMON_MAX = 10_000
-"""So many questions with more matches are remembered."""
-
 SHOP_NAMES_MAX = 10_000
 
 BY_SLICE, OVERALL = "query_then_fetch", "dfs_query_then_fetch"
 """What a word weighs: by how rare it is in a post's own slice, or in all, for one more round."""
 
-HALF_LIVES = 2.0
-"""How far back, in half-lives of recency, the best of more are looked for before all are."""
+LATELY_MAX = 2_000
+HALF_LIVES = (2.0, 0.5, 0.125, 0.03, 0.008)
+"""How far back, in half-lives of recency, the best of more are looked for before all are: as far as
+there are not more than `LATELY_MAX`."""
+
+WINDOWS_MAX = 10_000
+WINDOW_HOLDS = timedelta(hours=1)
 
 ANSWERED = (
     "status",
@@ -86,6 +89,13 @@ ONE = ",".join(ANSWERED)
 SEVERAL = ",".join(f"responses.{name}" for name in ANSWERED)
 
 
+class Window(NamedTuple):
+    """How far back the best are looked for, and when that was found out."""
+
+    length: timedelta
+    measured: datetime
+
+
 class OpenSearchReads:
     """`infra.ports.search_reads.SearchReads` over OpenSearch, or what speaks its protocol."""
 
@@ -95,8 +105,8 @@ class OpenSearchReads:
         self._ranking = ranking
         # The server gives up a little before we do.
         self._patience = f"{int(guard.limits.seconds * 900)}ms"
-        # Which questions more posts answer than are ranked: that does not change soon.
-        self._common: set[Query] = set()
+        # Of questions that more posts answer than are ranked; that does not change soon.
+        self._windows: dict[Query, Window] = {}
         self._shop_names: dict[str, str] = {}
         self._stores = {kind: OpenSearchStore(client, index) for kind, index in INDEX_OF.items()}
 
@@ -108,30 +118,41 @@ class OpenSearchReads:
     async def best_posts(
         self, query: Query, now: datetime, limit: int, without: Collection[int] = ()
     ) -> Sequence[int]:
-        matching = leaving_out(posts_matching(query), POSTS.id_field, without)
-        lately = now - timedelta(days=HALF_LIVES * self._ranking.half_life_days)
-        ranked = best_posts_body(matching, self._ranking, now, None, limit)
-        newest = best_posts_body(matching, self._ranking, now, lately, limit)
-        if query in self._common:
-            # Of a word in so many posts every slice has enough to weigh it by itself.
-            found = await self._search(POSTS, newest)
-        else:
-            some = {**ranked, "terminate_after": RANKED_MAX}
-            found, recent = await self._searches(POSTS, [some, newest], OVERALL)
+        matching = posts_matching(query)
+        left = leaving_out(matching, POSTS.id_field, without)
+        everything = best_posts_body(left, self._ranking, now, None, limit)
+        window = self._windows.get(query)
+        if window is None or now - window.measured > WINDOW_HOLDS:
+            some = {**everything, "terminate_after": RANKED_MAX}
+            found = await self._search(POSTS, some, OVERALL)
             if not found.get("terminated_early"):
                 return ids_of(found)
-            self._remember_common(query)
-            found = recent
+            window = await self._measured(matching, now)
+            self._remember(query, window)
         # All posts that match have all the words, so recency tells them apart most. Of common
-        # ones, which are dear, what is old is looked at only where what is not is too little.
+        # ones, which are dear, what is old is looked at only where what is not is too little. They
+        # are in so many posts that every slice has enough to weigh them by itself.
+        newest = best_posts_body(left, self._ranking, now, now - window.length, limit)
+        found = await self._search(POSTS, newest)
         if len(hits_of(found)) < limit:
-            found = await self._search(POSTS, ranked, OVERALL)
+            found = await self._search(POSTS, everything, OVERALL)
         return ids_of(found)
 
-    def _remember_common(self, query: Query) -> None:
-        if len(self._common) >= COMMON_MAX:
-            self._common.clear()
-        self._common.add(query)
+    async def _measured(self, matching: Body, now: datetime) -> Window:
+        """The longest window in which there is not more to rank than can be."""
+        half_life = timedelta(days=self._ranking.half_life_days)
+        windows = [Window(half_life * part, now) for part in HALF_LIVES]
+        counted = await self._searches(
+            POSTS, [count_up_to(LATELY_MAX, matching, now - one.length) for one in windows]
+        )
+        totals = [one["hits"]["total"]["value"] for one in counted]
+        small = (one for one, total in zip(windows, totals, strict=True) if total < LATELY_MAX)
+        return next(small, windows[-1])
+
+    def _remember(self, query: Query, window: Window) -> None:
+        if len(self._windows) >= WINDOWS_MAX:
+            self._windows.clear()
+        self._windows[query] = window
 
     async def newest_posts(
         self, query: Query, before: int, limit: int, without: Collection[int] = ()

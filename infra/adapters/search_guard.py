@@ -71,7 +71,7 @@ class Guard:
         except ServerFailed as error:
             self._failed(str(error), probe=probe)
             raise SearchUnanswered(
-                "The search server cannot be reached.", self.retry_seconds
+                "The search server failed to answer.", self.retry_seconds
             ) from error
         else:
             self._succeeded()

@@ -96,6 +96,24 @@ async def test_of_what_is_in_many_posts_the_newest_are_ranked_first(
             assert set(await world.posts("tea", limit=limit)) == {*old, *new}
 
 
+async def test_of_what_is_in_very_many_posts_lately_the_newest_are_ranked(
+    world: Finding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opensearch_search, "RANKED_MAX", 5)
+    monkeypatch.setattr(opensearch_search, "LATELY_MAX", 20)
+    square = world.square
+    ann = await square.member("ann")
+    square.now -= timedelta(hours=30)
+    before = [await square.post(ann, "tea") for _ in range(20)]
+    square.now += timedelta(hours=30)
+    lately = [await square.post(ann, "tea") for _ in range(18)]
+    await world.settled()
+    for _ in range(2):
+        page = await world.page("tea", limit=5)
+        assert [post["postId"] for post in page["results"]] == lately[:-6:-1]
+        assert sorted(await world.posts("tea", limit=5)) == sorted([*before, *lately])
+
+
 async def test_where_most_words_are_enough_one_may_be_missing(world: Finding) -> None:
     square = world.square
     ann = await square.member("ann")
