@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import uvloop
@@ -36,15 +37,17 @@ async def in_idle_thread(work: Callable[[], Awaitable[T]]) -> T:
             idle(0)
         return uvloop.run(working())
 
-    ending = asyncio.ensure_future(asyncio.to_thread(run))
-    try:
-        return await asyncio.shield(ending)
-    except asyncio.CancelledError:
-        either: set[asyncio.Future[Any]] = {running, ending}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        # Its loop may have ended at this very moment.
-        with contextlib.suppress(RuntimeError):
-            if running.done():
-                running.result()()
-        await asyncio.gather(ending, return_exceptions=True)
-        raise
+    # A thread that is idle once may have to stay so: nothing else is to be run in it.
+    with ThreadPoolExecutor(1, "idle") as thread:
+        ending = loop.run_in_executor(thread, run)
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            either: set[asyncio.Future[Any]] = {running, ending}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            # Its loop may have ended at this very moment.
+            with contextlib.suppress(RuntimeError):
+                if running.done():
+                    running.result()()
+            await asyncio.gather(ending, return_exceptions=True)
+            raise
