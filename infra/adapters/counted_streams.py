@@ -9,12 +9,7 @@ from psycopg import sql
 
 from domain.shared.identifiers import id_text
 from infra.adapters.connections import bounded, connected
-from infra.adapters.projection_builds import (
-    CHECKPOINTS,
-    NOT_APPLIED,
-    live_builds,
-    schema_name,
-)
+from infra.adapters.projection_builds import CHECKPOINTS, NOT_APPLIED, live_builds, schema_name
 from infra.formats.codec import Line, decode_lines
 from infra.ports.frames import partition_of
 from infra.ports.log import Recorded

@@ -20,12 +20,7 @@ from infra.adapters.copy_format import bigints, integers, texts
 from infra.adapters.projection_builds import Connection
 from infra.adapters.table_writer import TableWriter
 from infra.ports.frames import CHANGES_CHANNEL, Applied
-from infra.ports.tables import (
-    DeadLetter,
-    Folded,
-    ReadModel,
-    StoreUnavailable,
-)
+from infra.ports.tables import DeadLetter, Folded, ReadModel, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 

@@ -15,11 +15,7 @@ from infra.adapters import binary_arrays
 from infra.adapters.build_comparison import compared, differing, key_of_either, same_key
 from infra.adapters.connections import bounded, connected
 from infra.adapters.postgres_builds import HOLD_LIVE
-from infra.adapters.postgres_projections import (
-    BY_INDEX,
-    TRANSACTION_SECONDS,
-    speaks_of_the_data,
-)
+from infra.adapters.postgres_projections import BY_INDEX, TRANSACTION_SECONDS, speaks_of_the_data
 from infra.adapters.projection_builds import (
     BULK_SETTINGS,
     CHECKPOINTS,
