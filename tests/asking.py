@@ -10,14 +10,14 @@ from typing import Any, Self
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from infra.adapters.keyring import PostgresKeyring
-from infra.adapters.postgres_changes import PostgresChanges
-from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
-from infra.adapters.postgres_discovery import PostgresDiscovery
-from infra.adapters.postgres_reads import PostgresReads
-from infra.adapters.redis_timeline_reader import RedisTimelineReader
-from infra.composition import query_api
-from infra.composition.query_api import ForgettingRevocations, Resources, Secrets, Service
+from infra.adapters.reads.postgres_commerce_reads import PostgresCommerceReads
+from infra.adapters.reads.postgres_discovery import PostgresDiscovery
+from infra.adapters.reads.postgres_reads import PostgresReads
+from infra.adapters.secrets.keyring import PostgresKeyring
+from infra.adapters.tables.postgres_changes import PostgresChanges
+from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
+from infra.composition.services import query_api
+from infra.composition.services.query_api import ForgettingRevocations, Resources, Secrets, Service
 from infra.http.authentication import Session
 from infra.http.entrance import Entrance
 from projections import SOCIAL

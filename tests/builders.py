@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from domain.shared.identifiers import id_text
 from domain.social.relation.events import Followed
-from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.ports.log import Recorded
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -9,9 +9,9 @@ from domain.commerce.product.events import ProductListed
 from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock.events import StockReceived
 from domain.shared.money import Money
-from infra.adapters.postgres_discovery import PostgresDiscovery
-from infra.adapters.search_guard import Guard, Limits
-from infra.composition.search_reads import search_reads
+from infra.adapters.reads.postgres_discovery import PostgresDiscovery
+from infra.adapters.search.search_guard import Guard, Limits
+from infra.composition.services.search_reads import search_reads
 from infra.composition.settings import Settings
 from tests.asking import Asking
 from tests.searching import Searching, searching

@@ -22,12 +22,12 @@ from domain.social.engagement import events as engagement
 from domain.social.member import events as member
 from domain.social.post import events as post
 from domain.social.relation import events as relation
-from infra.adapters.keyring import PostgresKeyring
-from infra.adapters.opensearch_index import OpenSearchStore
-from infra.adapters.postgres_documents import pairs
-from infra.adapters.search_client import search_client
-from infra.adapters.text_analysis import analysed, prefix_words, tokens
-from infra.composition.search_indexing import keeping
+from infra.adapters.search.opensearch_index import OpenSearchStore
+from infra.adapters.search.postgres_documents import pairs
+from infra.adapters.search.search_client import search_client
+from infra.adapters.search.text_analysis import analysed, prefix_words, tokens
+from infra.adapters.secrets.keyring import PostgresKeyring
+from infra.composition.services.search_indexing import keeping
 from infra.composition.settings import Settings
 from infra.ports.frames import Frame
 from infra.ports.log import Recorded

@@ -21,12 +21,12 @@ from domain.social.relation.events import (
     Unmuted,
 )
 from domain.social.session.events import SessionEnded
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.keyring import PostgresKeyring, secret
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
-from infra.adapters.postgres_projections import PostgresProjections
-from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
-from infra.adapters.redis_timelines import RedisTimelines
+from infra.adapters.reads.postgres_timeline_sources import PostgresTimelineSources
+from infra.adapters.secrets.keyring import PostgresKeyring, secret
+from infra.adapters.tables.postgres_projections import PostgresProjections
+from infra.adapters.timelines.redis_timelines import RedisTimelines
 from infra.formats.codec import seal_event, username_key
 from infra.http.authentication import Session, Tokens
 from infra.ports.frames import SOCIAL_PARTITIONS, Frame, partition_of

@@ -25,8 +25,8 @@ from domain.social.member.events import MemberRegistered
 from domain.social.post.events import PostPublished
 from domain.social.relation.events import Followed, Unfollowed
 from domain.social.session.events import SessionStarted
-from infra.adapters.export_folder import Asked
-from infra.composition.exporting import export_events
+from infra.adapters.archives.export_folder import Asked
+from infra.composition.operations.exporting import export_events
 from infra.composition.settings import Settings
 from infra.ports.log import Recorded
 from infra.servers.postgres import start_postgres

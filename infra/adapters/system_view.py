@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from domain.shared.identifiers import EPOCH_MS, RANDOM_BITS
-from infra.adapters.log_listener import HEAD
+from infra.adapters.log.log_listener import HEAD
 from infra.adapters.pools import Connection, Pool
 from infra.formats.codec import Line, decode_lines
 from infra.ports.log import OPEN

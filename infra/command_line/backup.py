@@ -5,13 +5,13 @@ from typing import Any
 
 import psycopg
 
-from infra.adapters.backup_places import PlaceFailed
-from infra.adapters.database_copy import Damaged, NotEmpty
-from infra.adapters.export_folder import ExportRefused
+from infra.adapters.archives.backup_places import PlaceFailed
+from infra.adapters.archives.database_copy import Damaged, NotEmpty
+from infra.adapters.archives.export_folder import ExportRefused
 from infra.command_line.progress import telling
 from infra.command_line.verb import Context, Failure, print_json
-from infra.composition.backing_up import Backup, BackupRefused, back_up
-from infra.composition.own_database import DatabaseFailed
+from infra.composition.operations.backing_up import Backup, BackupRefused, back_up
+from infra.composition.supervision.own_database import DatabaseFailed
 
 PROBLEMS = (
     BackupRefused, Damaged, DatabaseFailed, ExportRefused, NotEmpty, PlaceFailed, psycopg.Error,

@@ -8,9 +8,9 @@ from typing import Any
 from infra.command_line.numbers import whole
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, Failure, print_json
-from infra.composition import checkouts
-from infra.composition.checkouts import STATUSES, NoSuchCheckout
-from infra.composition.running import find_system
+from infra.composition.operations import checkouts
+from infra.composition.operations.checkouts import STATUSES, NoSuchCheckout
+from infra.composition.supervision.running import find_system
 from infra.ports.log import LogUnavailable
 from infra.ports.reads import ReadsUnavailable
 

@@ -4,8 +4,8 @@ import argparse
 
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, print_json
-from infra.composition.running import NotRunning, find_system
 from infra.composition.settings import describe, descriptions
+from infra.composition.supervision.running import NotRunning, find_system
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,8 @@ import psycopg
 from infra.command_line.numbers import whole
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, Failure, print_json
-from infra.composition import dead_letters
-from infra.composition.running import find_system
+from infra.composition.operations import dead_letters
+from infra.composition.supervision.running import find_system
 from infra.ports.tables import StoreUnavailable
 from infra.runtime.dead_letters import NoSuchLetter, NotSetAside
 

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from infra.command_line.demo_world import SIZES, World, make_world
 from infra.command_line.verb import Context, Failure, print_json
-from infra.composition.running import find_system
 from infra.composition.settings import Settings, service_address
+from infra.composition.supervision.running import find_system
 
 PASSWORD = "plaza-demo"  # noqa: S105
 AT_ONCE = 16

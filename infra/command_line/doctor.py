@@ -15,8 +15,8 @@ import redis
 
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, print_json
-from infra.composition.running import NotRunning, Running, find_system, read_running
 from infra.composition.settings import Settings, service_address, unknown_variables
+from infra.composition.supervision.running import NotRunning, Running, find_system, read_running
 from infra.servers import kafka
 from infra.servers.java import JavaMissing, find_java
 from infra.servers.process import ServerFailed, answers_http, is_free, wheel_folder

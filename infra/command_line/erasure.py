@@ -11,7 +11,7 @@ import uvloop
 from infra.command_line.progress import telling
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, print_json
-from infra.composition.erasure_proof import (
+from infra.composition.operations.erasure_proof import (
     TEXTS_MAX,
     NoSuchMember,
     NotSigned,
@@ -23,7 +23,7 @@ from infra.composition.erasure_proof import (
     texts_of,
     write_texts,
 )
-from infra.composition.running import find_system
+from infra.composition.supervision.running import find_system
 from infra.ports.log import LogUnavailable
 
 PROBLEMS = (NoSuchMember, NotSigned, LogUnavailable, psycopg.Error, redis.RedisError, OSError)

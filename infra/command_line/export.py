@@ -6,13 +6,13 @@ from pathlib import Path
 
 import uvloop
 
-from infra.adapters.export_folder import MANIFEST, Asked, ExportRefused, Manifest
+from infra.adapters.archives.export_folder import MANIFEST, Asked, ExportRefused, Manifest
 from infra.command_line.numbers import whole
 from infra.command_line.processes import names
 from infra.command_line.progress import progress_bar
 from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
-from infra.composition.exporting import export_events
-from infra.composition.running import find_system
+from infra.composition.operations.exporting import export_events
+from infra.composition.supervision.running import find_system
 from infra.formats.codec import EVENT_CLASSES
 from infra.ports.log import LogUnavailable
 

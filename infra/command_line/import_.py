@@ -15,8 +15,8 @@ from domain.social.member.values import check_password
 from infra.command_line.numbers import whole
 from infra.command_line.progress import progress_bar
 from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
-from infra.composition.importing import FileBroken, lines_of, objects_of, opened
-from infra.composition.running import find_system
+from infra.composition.operations.importing import FileBroken, lines_of, objects_of, opened
+from infra.composition.supervision.running import find_system
 from infra.ports.log import LogUnavailable
 from infra.runtime.imports import Summary
 

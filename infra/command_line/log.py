@@ -9,8 +9,8 @@ from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
 from infra.command_line.processes import names
 from infra.command_line.verb import AskedWrongly, Context, print_json
-from infra.composition.log_reading import tail
-from infra.composition.running import find_system
+from infra.composition.operations.log_reading import tail
+from infra.composition.supervision.running import find_system
 from infra.formats.codec import EVENT_CLASSES
 
 

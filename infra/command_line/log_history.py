@@ -11,8 +11,15 @@ from infra.command_line.numbers import whole
 from infra.command_line.progress import progress_bar
 from infra.command_line.tables import plain_console, print_rows
 from infra.command_line.verb import Context, print_json
-from infra.composition.log_history import WITHIN, Node, NoSuchEvent, Story, statistics, story
-from infra.composition.running import find_system
+from infra.composition.operations.log_history import (
+    WITHIN,
+    Node,
+    NoSuchEvent,
+    Story,
+    statistics,
+    story,
+)
+from infra.composition.supervision.running import find_system
 
 VALUE_LETTERS_MAX = 60
 

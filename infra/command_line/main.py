@@ -18,8 +18,8 @@ from infra.command_line.verb import (
     print_json,
     quiet_end_of_output,
 )
-from infra.composition.running import AlreadyRunning, NotRunning
 from infra.composition.settings import SettingsInvalid, load_settings
+from infra.composition.supervision.running import AlreadyRunning, NotRunning
 
 # Verb: its module, and what it does.
 VERBS = {

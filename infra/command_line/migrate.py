@@ -5,7 +5,7 @@ import asyncio
 
 from infra.adapters.migrations import migrate
 from infra.command_line.verb import Context, print_json
-from infra.composition.running import find_system
+from infra.composition.supervision.running import find_system
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -12,14 +12,14 @@ import uvloop
 
 from infra.command_line.verb import FAILED, AskedWrongly, Context
 from infra.composition.logging import configure_logging
-from infra.composition.running import find_system
-from infra.composition.tasks import NotKnown, halves
+from infra.composition.services.tasks import NotKnown, halves
+from infra.composition.supervision.running import find_system
 
 MAINS = {
-    "command-api": "infra.composition.command_api",
-    "query-api": "infra.composition.query_api",
-    "relay": "infra.composition.relay",
-    "worker": "infra.composition.projection_worker",
+    "command-api": "infra.composition.services.command_api",
+    "query-api": "infra.composition.services.query_api",
+    "relay": "infra.composition.services.relay",
+    "worker": "infra.composition.services.projection_worker",
 }
 
 

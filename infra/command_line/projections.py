@@ -9,8 +9,8 @@ from infra.command_line.rebuild import declare_rebuild, declare_switch
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import Context, Failure, print_json
 from infra.command_line.verify import declare_verify
-from infra.composition.keepers import overview
-from infra.composition.running import find_system
+from infra.composition.operations.keepers import overview
+from infra.composition.supervision.running import find_system
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -11,8 +11,8 @@ from infra.command_line.background import give_way_to_others
 from infra.command_line.differences import print_differences
 from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, print_json
 from infra.command_line.watching import watching
-from infra.composition.keepers import keepers
-from infra.composition.running import find_system
+from infra.composition.operations.keepers import keepers
+from infra.composition.supervision.running import find_system
 from infra.formats.event_shapes import camel
 from infra.ports.keepers import (
     AlreadyRebuilding,

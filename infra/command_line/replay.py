@@ -11,14 +11,14 @@ from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
 from infra.command_line.progress import progress_bar
 from infra.command_line.verb import AskedWrongly, Context, print_json
-from infra.composition.replaying import (
+from infra.composition.operations.replaying import (
     NoSuchProjection,
     Replayed,
     ReplayFailed,
     find_projection,
     replay,
 )
-from infra.composition.running import find_system
+from infra.composition.supervision.running import find_system
 from infra.runtime.projection import Projection
 
 

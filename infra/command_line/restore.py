@@ -6,7 +6,7 @@ from infra.command_line.backup import PROBLEMS, declare_place, described
 from infra.command_line.numbers import whole
 from infra.command_line.progress import telling
 from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
-from infra.composition.backing_up import check, restore
+from infra.composition.operations.backing_up import check, restore
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -17,10 +17,10 @@ from rich.text import Text
 
 from infra.command_line.numbers import whole
 from infra.command_line.verb import AskedWrongly, Context, print_json
-from infra.composition.running import find_system
+from infra.composition.operations.top import overview
+from infra.composition.operations.watching import Look, Watcher, watching
 from infra.composition.settings import Settings
-from infra.composition.top import overview
-from infra.composition.watching import Look, Watcher, watching
+from infra.composition.supervision.running import find_system
 
 EVERY_SECONDS = 2
 WINDOW_LOOKS = 30

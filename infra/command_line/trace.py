@@ -12,8 +12,8 @@ from infra.command_line.log_reading import told_in_words
 from infra.command_line.numbers import whole
 from infra.command_line.tables import plain_console
 from infra.command_line.verb import Context, print_json
-from infra.composition.running import find_system
-from infra.composition.tracing_path import WITHIN, NoSuchTrace, path_of
+from infra.composition.operations.tracing_path import WITHIN, NoSuchTrace, path_of
+from infra.composition.supervision.running import find_system
 
 STEPS = {
     "tables": "read tables written",

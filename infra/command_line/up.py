@@ -8,10 +8,10 @@ import sys
 import msgspec
 
 from infra.command_line.verb import Context, Failure, print_json
-from infra.composition import everything
 from infra.composition.logging import configure_logging
-from infra.composition.running import Running
 from infra.composition.settings import unknown_variables
+from infra.composition.supervision import everything
+from infra.composition.supervision.running import Running
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,8 @@ from infra.command_line.differences import print_differences
 from infra.command_line.tables import print_rows
 from infra.command_line.verb import FAILED, AskedWrongly, Context, Failure, print_json
 from infra.command_line.watching import watching
-from infra.composition.keepers import keepers, verifications, verify_one
-from infra.composition.running import find_system
+from infra.composition.operations.keepers import keepers, verifications, verify_one
+from infra.composition.supervision.running import find_system
 from infra.formats.event_shapes import camel
 from infra.ports.keepers import Different, NotServed, Verified
 from infra.ports.log import LogUnavailable

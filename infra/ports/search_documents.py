@@ -1,8 +1,8 @@
 """What the search indices hold: their documents, names, slices and mappings.
 
-Texts come here as tokens that Plaza made itself (`infra.adapters.text_analysis`), joined by spaces;
-the server only splits them again. So every server finds the same, and a query is cut like a text.
-An index takes no other fields than these.
+Texts come here as tokens that Plaza made itself (`infra.adapters.search.text_analysis`), joined
+by spaces; the server only splits them again. So every server finds the same, and a query is cut
+like a text. An index takes no other fields than these.
 """
 
 from collections.abc import Mapping, Sequence

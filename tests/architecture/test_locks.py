@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
-from infra.adapters import migrations, plaza_recorder, projection_builds, relay_place
+from infra.adapters import migrations
+from infra.adapters.log import plaza_recorder, relay_place
+from infra.adapters.tables import projection_builds
 
 LOG = Path(migrations.__file__).with_name("0001_log.sql")
 NUMBER = re.compile(r"pg_advisory_xact_lock\((\d+)\)")

@@ -17,7 +17,7 @@ import psycopg
 import uvloop
 
 from infra.adapters.migrations import migrate
-from infra.composition.command_api import opened
+from infra.composition.services.command_api import opened
 from infra.composition.settings import Settings
 from infra.servers.process import Program, answers_http, free_port, start
 from tests.benchmarks.append_store import PROBE_TABLE, pgbench, server

@@ -16,7 +16,7 @@ import psycopg
 import uvloop
 
 from domain.social.engagement.events import PostLiked
-from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
 from infra.ports.log import Recorded
 from infra.servers.postgres import start_postgres

@@ -27,12 +27,12 @@ from domain.commerce.shop.commands import OpenShop
 from domain.commerce.stock.commands import ReceiveStock
 from domain.shared.money import Money
 from infra.adapters.migrations import migrate
-from infra.adapters.postgres_projections import PostgresProjections
-from infra.composition import command_api, commerce_worker, projection_worker
-from infra.composition.command_api import opened
+from infra.adapters.tables.postgres_projections import PostgresProjections
 from infra.composition.logging import configure_logging
+from infra.composition.services import command_api, commerce_worker, projection_worker
+from infra.composition.services.command_api import opened
+from infra.composition.services.tasks import COMMERCE_PROCESSES, halves
 from infra.composition.settings import Settings
-from infra.composition.tasks import COMMERCE_PROCESSES, halves
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import LogUnavailable
 from infra.ports.payments import (

@@ -21,7 +21,7 @@ import hiredis
 import redis
 import uvloop
 
-from infra.adapters.redis_connection import command
+from infra.adapters.timelines.redis_connection import command
 from infra.formats.packed_timeline import TIMELINE_MAX
 from tests.benchmarks.fanout_world import FanoutWorld, fanning_out, valkey
 from tests.benchmarks.harness import Result, interleaved

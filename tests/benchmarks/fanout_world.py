@@ -14,8 +14,8 @@ import numpy as np
 from domain.shared.identifiers import id_text
 from domain.shared.personal import Personal
 from domain.social.post.events import PostPublished
-from infra.adapters.redis_timeline_reader import RedisTimelineReader
-from infra.adapters.redis_timelines import RedisTimelines
+from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
+from infra.adapters.timelines.redis_timelines import RedisTimelines
 from infra.formats.packed_timeline import TIMELINE_MAX
 from infra.ports.frames import SOCIAL_PARTITIONS, Frame, partition_of
 from infra.ports.log import Recorded

@@ -19,7 +19,7 @@ import uvloop
 from confluent_kafka import Consumer
 
 from domain.shared.identifiers import id_text
-from infra.adapters.kafka_log import SOCIAL_TOPIC, TOPICS, KafkaFrames, create_topics
+from infra.adapters.log.kafka_log import SOCIAL_TOPIC, TOPICS, KafkaFrames, create_topics
 from infra.formats.codec import Line, decode_frame, encode_state
 from infra.runtime.faust_worker import build_worker
 from infra.runtime.frames import Framer

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from domain.social.engagement.events import PostLiked, PostReposted
 from domain.social.post.events import PostPublished
 from domain.social.relation.events import Followed
-from infra.composition import query_api
+from infra.composition.services import query_api
 from infra.composition.settings import Settings
 from infra.http.server import serve as serve_http
 from tests.square import Square, pushing

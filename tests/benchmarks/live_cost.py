@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import uvloop
 
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.postgres_builds import PostgresBuilds
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.composition.settings import Settings
 from infra.runtime.rebuild import load
 from infra.servers.postgres import start_postgres

@@ -8,7 +8,7 @@ from domain.deciders import DECIDERS
 from domain.shared.identifiers import make_id
 from domain.social.member.commands import RegisterMember, registration
 from domain.social.session.commands import StartSession
-from infra.composition.command_api import Resources, utc_now
+from infra.composition.services.command_api import Resources, utc_now
 from infra.formats.codec import username_key
 from infra.http.authentication import Session, Tokens
 from infra.runtime.execute import Executor

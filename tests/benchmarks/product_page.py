@@ -10,8 +10,8 @@ from statistics import median
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-from infra.adapters.event_log import PostgresEventLog
-from infra.composition import projection_worker
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.composition.services import projection_worker
 from infra.composition.settings import Settings
 from infra.http.server import serve as serve_http
 from infra.ports.frames import COMMERCE_PARTITIONS

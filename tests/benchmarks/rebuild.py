@@ -16,9 +16,9 @@ from domain.shared.personal import Personal
 from domain.social.engagement.events import PostLiked, PostReposted, PostUnliked
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from domain.social.relation.events import Followed, Unfollowed
-from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
-from infra.adapters.postgres_builds import PostgresBuilds
+from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.formats.codec import decode_lines, encode_state
 from infra.ports.log import Recorded
 from infra.runtime.rebuild import load

@@ -12,9 +12,9 @@ import time
 
 import uvloop
 
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.keyring import PostgresKeyring
-from infra.adapters.postgres_builds import PostgresBuilds
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.secrets.keyring import PostgresKeyring
+from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.runtime.rebuild import load
 from projections import COMMERCE, SOCIAL
 from tests.benchmarks.harness import Result, interleaved

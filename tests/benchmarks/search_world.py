@@ -27,9 +27,9 @@ import psycopg
 from opensearchpy import OpenSearch
 
 from domain.shared.identifiers import id_number, make_id
-from infra.adapters.opensearch_index import OpenSearchStore
-from infra.adapters.postgres_reads import set_search_path
-from infra.adapters.search_client import search_client
+from infra.adapters.reads.postgres_reads import set_search_path
+from infra.adapters.search.opensearch_index import OpenSearchStore
+from infra.adapters.search.search_client import search_client
 from infra.composition.settings import Settings
 from infra.ports.log import OPEN
 from infra.ports.search import Write

@@ -17,8 +17,8 @@ import uvloop
 from opensearchpy import AsyncOpenSearch, NotFoundError
 from opensearchpy import ConnectionError as OpenSearchConnectionError
 
-from infra.adapters.search_client import search_client
-from infra.composition.running import read_running
+from infra.adapters.search.search_client import search_client
+from infra.composition.supervision.running import read_running
 from infra.ports.search_documents import POSTS
 from infra.servers.java import JavaMissing, find_java
 from tests.benchmarks.freshness import FULL_SPEED_SECONDS, POSTERS, posting, written

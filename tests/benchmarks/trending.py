@@ -14,11 +14,11 @@ import uvloop
 
 from domain.events import AnyEvent
 from domain.shared.message import tag_of
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.keyring import PostgresKeyring
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
-from infra.adapters.postgres_discovery import PostgresDiscovery
-from infra.adapters.postgres_projections import PostgresProjections
+from infra.adapters.reads.postgres_discovery import PostgresDiscovery
+from infra.adapters.secrets.keyring import PostgresKeyring
+from infra.adapters.tables.postgres_projections import PostgresProjections
 from infra.formats.codec import encode_state
 from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.runtime.embedded import EmbeddedRunner

@@ -6,11 +6,11 @@ import psycopg
 import uvloop
 from psycopg import sql
 
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.postgres_builds import PostgresBuilds
-from infra.adapters.projection_builds import live_builds, schema_name
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.tables.postgres_builds import PostgresBuilds
+from infra.adapters.tables.projection_builds import live_builds, schema_name
+from infra.composition.operations.verifying import verify_together
 from infra.composition.settings import Settings
-from infra.composition.verifying import verify_together
 from infra.ports.keepers import Verified
 from infra.runtime.rebuild import Rebuilder
 from tests.benchmarks.harness import Result, interleaved

@@ -17,8 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from domain.shared.identifiers import id_text
 from infra.adapters.migrations import migrate
-from infra.composition import command_api
 from infra.composition.logging import configure_logging
+from infra.composition.services import command_api
 from infra.composition.settings import Settings
 from infra.http.server import serve as serve_http
 from infra.servers.adyen_stand_in.notifications import envelope, signed

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 
 from command_api.market import Market
-from infra.adapters.memory_event_log import MemoryEventLog
-from infra.adapters.memory_keyring import MemoryKeyring
-from infra.composition.command_api import Resources, Secrets, build
-from infra.composition.limits import LIMITS
+from infra.adapters.log.memory_event_log import MemoryEventLog
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
+from infra.composition.services.command_api import Resources, Secrets, build
+from infra.composition.services.limits import LIMITS
 from infra.http.authentication import Revocations
 from infra.http.rate_limits import Limit
 from infra.ports.log import EventLog

@@ -12,7 +12,7 @@ import psycopg
 from prometheus_client import CollectorRegistry
 
 from infra.adapters.connections import connected
-from infra.composition.projection_worker import opened
+from infra.composition.services.projection_worker import opened
 from infra.composition.settings import Settings, to_environment
 from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.runtime.embedded import EmbeddedRunner

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from domain.shared.money import Money
-from infra.adapters.adyen_payments import AdyenPayments, refused_or_unknown
-from infra.adapters.adyen_webhooks import AdyenNotifications
+from infra.adapters.payments.adyen_payments import AdyenPayments, refused_or_unknown
+from infra.adapters.payments.adyen_webhooks import AdyenNotifications
 from infra.ports.payments import (
     Accepted,
     ActionRequired,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from httpx import Headers
 
-from infra.adapters.memory_event_log import MemoryEventLog
+from infra.adapters.log.memory_event_log import MemoryEventLog
 from infra.http.rate_limits import Limit
 from infra.ports.log import LogUnavailable, Recorded, StoredAnswer
 from tests.contract.command_service import (

@@ -10,8 +10,8 @@ import pytest
 
 from domain.shared.personal import Personal
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.memory_event_log import MemoryEventLog
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.log.memory_event_log import MemoryEventLog
 from infra.adapters.migrations import migrate
 from infra.ports.log import EventLog, KeyTaken, Recorded, StoredAnswer, StreamMoved
 

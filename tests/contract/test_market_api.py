@@ -10,7 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 
 from command_api.market import Market
-from infra.adapters.adyen_webhooks import AdyenNotifications
+from infra.adapters.payments.adyen_webhooks import AdyenNotifications
 from infra.http.idempotency import KEY_LENGTH_MAX, is_key
 from infra.http.openapi import undescribed
 from infra.http.rate_limits import Limit

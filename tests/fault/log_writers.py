@@ -22,8 +22,8 @@ import uvloop
 from eventsourcing.persistence import IntegrityError
 
 from domain.social.engagement.events import PostLiked
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.plaza_recorder import LoggedEvent, LogMapper, PlazaLog
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.log.plaza_recorder import LoggedEvent, LogMapper, PlazaLog
 from infra.ports.log import Recorded, StreamMoved
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
 
 EVENTS = 60_000

@@ -19,9 +19,9 @@ KILLS = 3
 MANY_KILLS = 30
 PROGRAM = """
 import asyncio, sys
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.keyring import PostgresKeyring
-from infra.adapters.postgres_builds import PostgresBuilds
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.secrets.keyring import PostgresKeyring
+from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.runtime import rebuild
 from projections import SOCIAL
 

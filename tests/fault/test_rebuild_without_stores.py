@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra.composition.search_keeper import SearchKeeper
+from infra.composition.operations.search_keeper import SearchKeeper
+from infra.composition.operations.tables_keeper import TablesKeeper
+from infra.composition.operations.timelines_keeper import TimelinesKeeper
 from infra.composition.settings import Settings
-from infra.composition.tables_keeper import TablesKeeper
-from infra.composition.timelines_keeper import TimelinesKeeper
 from infra.ports.keepers import Keeper, Rebuilt, Wishes
 from infra.ports.log import LogUnavailable
 from infra.ports.tables import StoreUnavailable

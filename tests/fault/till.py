@@ -29,10 +29,10 @@ from domain.deciders import DECIDERS
 from domain.shared.identifiers import make_id
 from domain.shared.message import Command
 from domain.shared.money import Money
-from infra.adapters.adyen_payments import AdyenPayments
-from infra.adapters.adyen_webhooks import AdyenNotifications
-from infra.adapters.memory_event_log import MemoryEventLog
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.log.memory_event_log import MemoryEventLog
+from infra.adapters.payments.adyen_payments import AdyenPayments
+from infra.adapters.payments.adyen_webhooks import AdyenNotifications
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import LogUnavailable, Recorded, StoredAnswer
 from infra.ports.payments import (
     Answer,

@@ -7,10 +7,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
-from infra.adapters.postgres_projections import PostgresProjections
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
+from infra.adapters.tables.postgres_projections import PostgresProjections
 from infra.formats.codec import Line, encode_state
 from infra.ports.frames import SOCIAL_PARTITIONS, Frame
 from infra.ports.log import Recorded

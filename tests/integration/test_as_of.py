@@ -20,8 +20,8 @@ from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock.events import ReservationReleased, StockReceived, StockReserved
 from domain.shared.money import Money
 from domain.social.session.events import SessionEnded
-from infra.adapters.log_moments import STRETCH, MomentsBehind, extend
-from infra.adapters.postgres_reads import PostgresReads
+from infra.adapters.log.log_moments import STRETCH, MomentsBehind, extend
+from infra.adapters.reads.postgres_reads import PostgresReads
 from infra.ports.log import Recorded
 from tests.asking import Asking
 from tests.builders import NOON

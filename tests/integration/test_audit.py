@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 
 from domain.commerce.stock.events import StockReceived, StockReserved
 from domain.shared.identifiers import id_text
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.maintenance import PostgresMaintenance
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
-from infra.composition import auditing
-from infra.composition.auditing import SLICES, Slices, Streams, keeping_up
+from infra.adapters.tables.maintenance import PostgresMaintenance
+from infra.composition.services import auditing
+from infra.composition.services.auditing import SLICES, Slices, Streams, keeping_up
 from infra.composition.settings import Settings
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded

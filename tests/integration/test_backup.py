@@ -27,14 +27,14 @@ from domain.commerce.checkout.events import (
 from domain.commerce.order.events import OrderConfirmed, OrderCreated, OrderLine
 from domain.shared.money import Money
 from domain.shared.personal import Personal
-from infra.adapters import database_copy
-from infra.adapters.database_copy import COMPUTED, KEPT, MADE_AT_START, Damaged, NotEmpty
+from infra.adapters.archives import database_copy
+from infra.adapters.archives.database_copy import COMPUTED, KEPT, MADE_AT_START, Damaged, NotEmpty
 from infra.adapters.migrations import migrate
-from infra.adapters.process_progress import PostgresProgress
+from infra.adapters.processes.process_progress import PostgresProgress
 from infra.command_line.main import run
-from infra.composition.backing_up import BackupRefused, back_up, check, restore
+from infra.composition.operations.backing_up import BackupRefused, back_up, check, restore
+from infra.composition.operations.verifying import verify_together
 from infra.composition.settings import Settings
-from infra.composition.verifying import verify_together
 from infra.ports.keepers import CannotVerify, Verified
 from infra.servers.process import free_port
 from projections import COMMERCE, SOCIAL

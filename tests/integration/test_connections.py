@@ -9,8 +9,8 @@ import pytest
 
 from infra.adapters.connections import connect, connected
 from infra.adapters.pools import Pool
-from infra.adapters.postgres_changes import PostgresChanges
-from infra.composition.revocations import follow_revocations
+from infra.adapters.tables.postgres_changes import PostgresChanges
+from infra.composition.services.revocations import follow_revocations
 from infra.http.authentication import Revocations
 from infra.ports.reads import Reads
 

@@ -24,13 +24,13 @@ from domain.social.member.events import MemberErased
 from domain.social.post.commands import PublishPost, SeenPost
 from domain.social.post.events import PostPublished
 from domain.social.relation.commands import FollowMember
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.keyring import PostgresKeyring
-from infra.adapters.member_traces import PostgresMemberTraces
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
-from infra.adapters.process_progress import PostgresProgress
-from infra.composition import dead_letters
-from infra.composition.projection_worker import serve
+from infra.adapters.processes.process_progress import PostgresProgress
+from infra.adapters.reads.member_traces import PostgresMemberTraces
+from infra.adapters.secrets.keyring import PostgresKeyring
+from infra.composition.operations import dead_letters
+from infra.composition.services.projection_worker import serve
 from infra.composition.settings import Settings
 from infra.ports.frames import Frame, partition_of
 from infra.ports.log import Recorded

@@ -17,15 +17,15 @@ from msgspec import structs
 from opensearchpy import OpenSearch
 
 from domain.social.member.events import UsernameClaimed
-from infra.adapters import text_searches
-from infra.adapters.export_folder import Asked
-from infra.adapters.kafka_log import SOCIAL_TOPIC, KafkaFrames, create_topics
-from infra.adapters.text_searches import Sought, in_pieces
+from infra.adapters.archives import text_searches
+from infra.adapters.archives.export_folder import Asked
+from infra.adapters.archives.text_searches import Sought, in_pieces
+from infra.adapters.log.kafka_log import SOCIAL_TOPIC, KafkaFrames, create_topics
 from infra.command_line.main import run
-from infra.composition.backing_up import back_up
-from infra.composition.erasure_proof import NoSuchMember, Wanted, prove, texts_of
-from infra.composition.export_folders import remember
-from infra.composition.exporting import export_events
+from infra.composition.operations.backing_up import back_up
+from infra.composition.operations.erasure_proof import NoSuchMember, Wanted, prove, texts_of
+from infra.composition.operations.export_folders import remember
+from infra.composition.operations.exporting import export_events
 from infra.composition.settings import Settings
 from infra.formats.codec import FrameLines, username_key
 from infra.servers.kafka import start_kafka

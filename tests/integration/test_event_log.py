@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from domain.social.engagement.events import PostLiked, PostUnliked
-from infra.adapters import group_commit, log_listener
-from infra.adapters.event_log import PostgresEventLog, UnreadableEvent
-from infra.adapters.group_commit import OutcomeUnknown, Unstorable
+from infra.adapters.log import group_commit, log_listener
+from infra.adapters.log.event_log import PostgresEventLog, UnreadableEvent
+from infra.adapters.log.group_commit import OutcomeUnknown, Unstorable
 from infra.adapters.migrations import migrate
 from infra.formats import codec
 from infra.ports.log import KeyTaken, LogUnavailable, Recorded, StoredAnswer, StreamMoved

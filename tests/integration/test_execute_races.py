@@ -23,9 +23,9 @@ from domain.social.relation.commands import (
 )
 from domain.social.relation.decider import Relation, decide, evolve
 from domain.social.relation.events import Blocked, Followed, Unblocked, Unfollowed
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import EventLog, StreamMoved
 from infra.runtime.execute import Executor
 

@@ -17,10 +17,10 @@ import pytest
 from pyarrow import parquet
 
 from domain.shared.message import tag_of
-from infra.adapters import parquet_events
-from infra.adapters.export_folder import MANIFEST, Asked, ExportRefused, Manifest
-from infra.composition.exporting import export_events
-from infra.composition.log_reading import tail
+from infra.adapters.archives import parquet_events
+from infra.adapters.archives.export_folder import MANIFEST, Asked, ExportRefused, Manifest
+from infra.composition.operations.exporting import export_events
+from infra.composition.operations.log_reading import tail
 from infra.composition.settings import Settings
 from infra.formats.codec import EVENT_CLASSES
 from infra.formats.event_shapes import camel
@@ -34,7 +34,7 @@ COUNT = 3_000
 def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet_events, "FILE_ROWS", 700)
     monkeypatch.setattr(parquet_events, "GROUP_ROWS", 256)
-    monkeypatch.setattr("infra.composition.exporting.LINES_AT_ONCE", 300)
+    monkeypatch.setattr("infra.composition.operations.exporting.LINES_AT_ONCE", 300)
 
 
 def settings(url: str) -> Settings:

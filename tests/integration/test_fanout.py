@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from infra.adapters.redis_timeline_reader import RedisTimelineReader
-from infra.adapters.redis_timelines import RedisTimelines
+from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
+from infra.adapters.timelines.redis_timelines import RedisTimelines
 from infra.ports.frames import Frame
 from infra.ports.timelines import Keys, Link, Outcome
 from infra.runtime.fanout import Limits, TimelineFanout

@@ -8,9 +8,9 @@ from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from infra.adapters.migrations import migrate
-from infra.adapters.postgres_timeline_sources import PostgresTimelineSources
-from infra.adapters.redis_timeline_reader import RedisTimelineReader
-from infra.composition.projection_worker import opened
+from infra.adapters.reads.postgres_timeline_sources import PostgresTimelineSources
+from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
+from infra.composition.services.projection_worker import opened
 from infra.composition.settings import Settings
 from infra.ports.frames import SOCIAL_PARTITIONS, partition_of
 from infra.ports.log import EventLog

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from domain.commerce.product.events import ProductListed
 from domain.events import AnyEvent
 from domain.shared.message import tag_of
-from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.formats.codec import Line, personal_fields
 from infra.http.problems import Problem
 from infra.http.server import serve

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from infra.adapters.keyring import PostgresCredentials, PostgresKeyring, secret
 from infra.adapters.migrations import migrate
+from infra.adapters.secrets.keyring import PostgresCredentials, PostgresKeyring, secret
 from infra.ports.secrets import KeyDestroyed
 
 

@@ -17,7 +17,7 @@ from domain.shared.message import tag_of
 from domain.social.member.events import MemberErased, UsernameReleased
 from domain.social.relation.events import Followed, Unfollowed
 from infra.command_line.main import run
-from infra.composition.log_history import NoSuchEvent, statistics, story
+from infra.composition.operations.log_history import NoSuchEvent, statistics, story
 from infra.composition.settings import Settings
 from infra.formats.codec import encode_state
 from infra.ports.log import Recorded
@@ -125,7 +125,7 @@ async def test_an_unreadable_event_is_shown_as_such(postgres_url: str) -> None:
 async def test_sums_are_those_of_the_events(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.adapters.log_queries.STRETCH", 333)
+    monkeypatch.setattr("infra.adapters.log.log_queries.STRETCH", 333)
     events = await random_log(postgres_url, 71, 2_000)
     # Times with and without a fraction are stored in different ways.
     whole = [

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from infra.adapters import migrations
+from infra.adapters.log.plaza_recorder import PlazaRecorder
 from infra.adapters.migrations import DatabaseMismatch, Migration, migrate
-from infra.adapters.plaza_recorder import PlazaRecorder
 from tests.integration.test_recorder import datastore
 
 

@@ -10,7 +10,7 @@ from domain.commerce.order.events import OrderLine
 from domain.shared.identifiers import id_number, make_id
 from domain.shared.money import Money
 from domain.shared.personal import Personal
-from infra.adapters.postgres_commerce_reads import PostgresCommerceReads
+from infra.adapters.reads.postgres_commerce_reads import PostgresCommerceReads
 from infra.formats.codec import Line, encode_state
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from infra.adapters.migrations import migrate
-from infra.adapters.payment_secrets import PostgresPaymentSecrets
-from infra.composition.commerce_worker import SECRETS_DAYS, Buying
+from infra.adapters.payments.payment_secrets import PostgresPaymentSecrets
+from infra.composition.services.commerce_worker import SECRETS_DAYS, Buying
 from infra.ports.payments import Answer, PaymentRequest, Unanswered
 from infra.runtime.execute import UNEXPLAINED, Context, Outcome, State
 

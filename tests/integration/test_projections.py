@@ -14,8 +14,8 @@ from domain.social.member.events import MemberErased, MemberRegistered, ProfileC
 from domain.social.post.events import PostPublished
 from domain.social.relation.events import Followed
 from domain.social.session.events import SessionEnded
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.postgres_projections import PostgresProjections
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.tables.postgres_projections import PostgresProjections
 from infra.ports.frames import CHANGES_CHANNEL, Applied, Frame
 from infra.ports.log import OPEN, Recorded
 from infra.runtime.dead_letters import DeadLetters, NotSetAside

@@ -5,10 +5,10 @@ import asyncio
 import psycopg
 import pytest
 
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.postgres_builds import PostgresBuilds
-from infra.adapters.postgres_projections import PostgresProjections
-from infra.adapters.projection_builds import search_path
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.tables.postgres_builds import PostgresBuilds
+from infra.adapters.tables.postgres_projections import PostgresProjections
+from infra.adapters.tables.projection_builds import search_path
 from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.ports.log import Recorded
 from infra.ports.tables import Change, StoreUnavailable

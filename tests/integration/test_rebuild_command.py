@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from domain.shared.identifiers import id_text
-from infra.adapters.postgres_builds import PostgresBuilds
+from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.command_line.main import run
 from infra.ports.keepers import AlreadyRebuilding
 from infra.runtime import rebuild as rebuilding

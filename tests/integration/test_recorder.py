@@ -35,15 +35,15 @@ from eventsourcing.tests import persistence as library
 from eventsourcing.utils import Environment
 
 from domain.social.engagement.events import PostLiked
-from infra.adapters.event_log import PostgresEventLog
-from infra.adapters.migrations import migrate
-from infra.adapters.plaza_recorder import (
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.log.plaza_recorder import (
     LoggedEvent,
     LogMapper,
     PlazaFactory,
     PlazaLog,
     PlazaRecorder,
 )
+from infra.adapters.migrations import migrate
 from infra.ports.log import Recorded
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -138,7 +138,7 @@ class TestFactory(library.InfrastructureFactoryTestCase[PlazaFactory]):
     # An autouse fixture runs before `setUp`, which needs the environment.
     @pytest.fixture(autouse=True)
     def database(self, postgres_url: str) -> None:
-        values = {"PERSISTENCE_MODULE": "infra.adapters.plaza_recorder"}
+        values = {"PERSISTENCE_MODULE": "infra.adapters.log.plaza_recorder"}
         self.env = Environment("test", {**environment(postgres_url), **values})
 
     def expected_factory_class(self) -> type[PlazaFactory]:
@@ -192,7 +192,7 @@ class AnalystsLog(Application[str]):
 
 ANALYST = {
     "PERSISTENCE_MODULE": "eventsourcing.postgres",
-    "APPLICATION_RECORDER_TOPIC": "infra.adapters.plaza_recorder:PlazaRecorder",
+    "APPLICATION_RECORDER_TOPIC": "infra.adapters.log.plaza_recorder:PlazaRecorder",
     "POSTGRES_SCHEMA": "log",
     "ORIGINATOR_ID_TYPE": "text",
 }
@@ -269,7 +269,7 @@ def test_a_version_that_somebody_else_took_is_refused(log_url: str) -> None:
 def test_a_commit_whose_answer_was_lost_is_looked_up(
     log_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.adapters.plaza_recorder.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("infra.adapters.log.plaza_recorder.RETRY_SECONDS", 0.0)
     insert_once = PostgresApplicationRecorder.insert_events
     lost: list[bool] = []
 
@@ -280,7 +280,7 @@ def test_a_commit_whose_answer_was_lost_is_looked_up(
             raise OperationalError("the connection was lost")
         return positions
 
-    monkeypatch.setattr("infra.adapters.plaza_recorder.insert_once", commit_and_lose_the_answer)
+    monkeypatch.setattr("infra.adapters.log.plaza_recorder.insert_once", commit_and_lose_the_answer)
     with PlazaLog(environment(log_url)) as application:
         stored = LogMapper(application.construct_transcoder()).to_stored_event(
             LoggedEvent(like("pan", "bob"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import hiredis
 import pytest
 
-from infra.adapters.redis_connection import (
+from infra.adapters.timelines.redis_connection import (
     RedisConnection,
     RedisRefused,
     RedisUnavailable,

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import redis
 
-from infra.adapters.redis_timeline_reader import RedisTimelineReader
-from infra.adapters.redis_timelines import RedisTimelines
+from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
+from infra.adapters.timelines.redis_timelines import RedisTimelines
 from infra.ports.timelines import TimelinesUnavailable
 from infra.runtime.fanout import Limits, TimelineFanout
 from infra.servers.process import ServerProcess, free_port, start

@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.log.event_log import PostgresEventLog
+from infra.adapters.log.relay_place import PostgresPlace, hold_place
 from infra.adapters.migrations import migrate
-from infra.adapters.relay_place import PostgresPlace, hold_place
 from infra.formats.codec import FrameLines
 from infra.ports.frames import BrokerUnavailable
 from infra.runtime.relay import Relay

@@ -18,10 +18,10 @@ import pytest
 from opensearchpy import AsyncOpenSearch
 
 from domain.shared.identifiers import id_number, make_id
-from infra.adapters.opensearch_search import OpenSearchReads
-from infra.adapters.search_client import search_client
-from infra.adapters.search_guard import Guard
-from infra.adapters.text_analysis import analysed, prefix_words, tokens
+from infra.adapters.search.opensearch_search import OpenSearchReads
+from infra.adapters.search.search_client import search_client
+from infra.adapters.search.search_guard import Guard
+from infra.adapters.search.text_analysis import analysed, prefix_words, tokens
 from infra.ports.search_documents import PRODUCTS, ProductDocument
 from infra.ports.search_reads import PostRanking, ProductFilters
 from query_api.search_query import parse

@@ -14,9 +14,9 @@ from domain.commerce.order.events import OrderCreated, OrderLine
 from domain.shared.identifiers import id_number, id_text
 from domain.shared.money import Money
 from domain.social.member.events import MemberErased, MemberRegistered, ProfileChanged
-from infra.adapters.sqlite_tables import columns_of
+from infra.adapters.tables.sqlite_tables import columns_of
 from infra.command_line.main import run
-from infra.composition.replaying import (
+from infra.composition.operations.replaying import (
     NoSuchProjection,
     ReplayFailed,
     find_projection,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra.adapters import opensearch_search
+from infra.adapters.search import opensearch_search
 from tests.finding import Finding, finding
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from infra.adapters.search_guard import Guard, Limits
+from infra.adapters.search.search_guard import Guard, Limits
 from tests.finding import Finding, finding
 from tests.integration.proxy import Proxy
 from tests.waiting import until

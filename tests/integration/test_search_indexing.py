@@ -22,10 +22,10 @@ from domain.commerce.product.events import (
 from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock.events import StockReceived, StockReserved
 from domain.shared.money import Money
-from infra.adapters.opensearch_index import OpenSearchStore
-from infra.adapters.search_client import search_client
-from infra.adapters.search_states import SearchStates
-from infra.composition.search_keeper import SearchKeeper
+from infra.adapters.search.opensearch_index import OpenSearchStore
+from infra.adapters.search.search_client import search_client
+from infra.adapters.search.search_states import SearchStates
+from infra.composition.operations.search_keeper import SearchKeeper
 from infra.composition.settings import Settings
 from infra.ports.search import Refused, SearchUnavailable, Write
 from infra.ports.search_documents import POSTS, SearchIndex, encode

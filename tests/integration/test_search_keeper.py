@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from infra.adapters.opensearch_index import OpenSearchStore
-from infra.adapters.search_client import search_client
-from infra.composition import dead_letters
-from infra.composition.search_keeper import SearchKeeper
+from infra.adapters.search.opensearch_index import OpenSearchStore
+from infra.adapters.search.search_client import search_client
+from infra.composition.operations import dead_letters
+from infra.composition.operations.search_keeper import SearchKeeper
 from infra.composition.settings import Settings
 from infra.ports.keepers import Wishes
 from infra.ports.search_documents import POSTS

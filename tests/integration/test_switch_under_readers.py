@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from infra.adapters.postgres_builds import PostgresBuilds
-from infra.adapters.postgres_projections import PostgresProjections
+from infra.adapters.tables.postgres_builds import PostgresBuilds
+from infra.adapters.tables.postgres_projections import PostgresProjections
 from infra.http.whole_pages import WholePages
 from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.runtime import rebuild as rebuilding

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from infra.adapters.redis_timeline_reader import KEEP_SECONDS, RedisTimelineReader
-from infra.adapters.redis_timelines import RedisTimelines
+from infra.adapters.timelines.redis_timeline_reader import KEEP_SECONDS, RedisTimelineReader
+from infra.adapters.timelines.redis_timelines import RedisTimelines
 from infra.formats.packed_timeline import MASK, TIMELINE_MAX, decode, encode_entry
 from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.ports.timelines import Link, Refusal, TimelinesUnavailable

@@ -4,8 +4,8 @@ import pytest
 import redis
 
 from domain.shared.identifiers import id_text
+from infra.composition.operations.timelines_keeper import TimelinesKeeper
 from infra.composition.settings import Settings
-from infra.composition.timelines_keeper import TimelinesKeeper
 from infra.ports.keepers import CannotSwitch, NoSuchKey, Wishes
 from tests.asking import Asking
 from tests.square import Square, pushing

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from infra.adapters.postgres_discovery import PostgresDiscovery
+from infra.adapters.reads.postgres_discovery import PostgresDiscovery
+from infra.composition.operations.verifying import verify
 from infra.composition.settings import Settings
-from infra.composition.verifying import verify
 from infra.ports.discovery import Trend
 from infra.ports.log import OPEN
 from infra.servers.kafka import start_kafka

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 
 from domain.social.relation.events import Followed, Unfollowed
-from infra.adapters.event_log import PostgresEventLog
+from infra.adapters.log.event_log import PostgresEventLog
 from infra.command_line.main import run
+from infra.composition.operations.verifying import verify, verify_together
 from infra.composition.settings import Settings
-from infra.composition.verifying import verify, verify_together
 from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.ports.keepers import CannotVerify, NotServed, Verified
 from infra.ports.log import Recorded

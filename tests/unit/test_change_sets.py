@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.adapters.change_sets import ChangeSet
+from infra.adapters.tables.change_sets import ChangeSet
 from infra.ports.log import OPEN
 from infra.ports.tables import Add, Change, Close, Insert, Revise, RowMissing
 from projections.graph import FOLLOWS, MEMBER_COUNTS

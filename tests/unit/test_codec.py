@@ -11,7 +11,7 @@ from domain.social.engagement.events import PostLiked, RepostRemoved
 from domain.social.engagement.upcasts import RepostRemovedV1
 from domain.social.member.events import ProfileChanged
 from domain.social.post.events import PostPublished
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.formats import codec
 from infra.ports.log import Recorded
 from infra.ports.secrets import KeyDestroyed

@@ -15,8 +15,8 @@ from domain.social.post.commands import DeletePost, PublishPost, SeenPost
 from domain.social.post.events import PostDeleted, PostPublished
 from domain.social.relation.commands import FollowMember, UnfollowMember
 from domain.social.relation.events import Followed, Unfollowed
-from infra.adapters.memory_event_log import MemoryEventLog
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.log.memory_event_log import MemoryEventLog
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import Recorded
 from infra.ports.processes import Trace
 from infra.runtime.execute import Executor

@@ -17,8 +17,8 @@ from domain.social.post.events import PostPublished
 from domain.social.post.rejections import PostIdTaken, PostUnknown
 from domain.social.relation.commands import BlockMember, FollowMember, UnblockMember, UnfollowMember
 from domain.social.relation.rejections import AcrossBlock
-from infra.adapters.memory_event_log import MemoryEventLog
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.log.memory_event_log import MemoryEventLog
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import LogUnavailable, Recorded, StoredAnswer, StreamMoved
 from infra.runtime.execute import ATTEMPTS_MAX, Context, Executor, Look
 from infra.runtime.seen_post import known_member, seen_post

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from infra.composition.revocations import follow_revocations
+from infra.composition.services.revocations import follow_revocations
 from infra.http import server
 from infra.http.authentication import Authenticator, Revocations, Session, Tokens
 from infra.http.consistency import Applied, required_position
@@ -300,7 +300,7 @@ class FakeChanges:
 
 
 async def test_revocations_follow_what_projections_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.composition.revocations.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("infra.composition.services.revocations.RETRY_SECONDS", 0.0)
     reads, changes, revocations = FakeReads(), FakeChanges(), Revocations()
     task = asyncio.create_task(follow_revocations(reads, changes, revocations))  # type: ignore[arg-type]
     await until(lambda: revocations.covers(Session("a", "x", LATER)))

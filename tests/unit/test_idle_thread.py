@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from infra.composition import idle_thread
-from infra.composition.idle_thread import in_idle_thread
+from infra.composition.services import idle_thread
+from infra.composition.services.idle_thread import in_idle_thread
 from tests.waiting import until
 
 

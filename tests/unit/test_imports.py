@@ -8,8 +8,8 @@ from domain.deciders import DECIDERS
 from domain.social.post.events import PostPublished
 from domain.social.relation.commands import BlockMember
 from domain.social.relation.events import Followed
-from infra.adapters.memory_event_log import MemoryEventLog
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.log.memory_event_log import MemoryEventLog
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.formats.codec import open_event, username_key
 from infra.ports.log import Recorded
 from infra.runtime.execute import Executor

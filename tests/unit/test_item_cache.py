@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from domain.shared.identifiers import id_text
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import OPEN
 from infra.ports.reads import Cards, MemberRow, PostRow, RepostRow
 from query_api.items import Items, NoProducts

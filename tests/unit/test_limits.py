@@ -3,7 +3,7 @@
 import pytest
 from starlette.routing import Route
 
-from infra.composition.limits import LIMITS, limits_of, refuse_unknown
+from infra.composition.services.limits import LIMITS, limits_of, refuse_unknown
 from infra.composition.settings import Settings, SettingsInvalid
 from infra.http.rate_limits import Limit
 

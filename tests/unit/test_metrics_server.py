@@ -7,7 +7,7 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry
 
-from infra.composition.metrics_server import serve_metrics
+from infra.composition.services.metrics_server import serve_metrics
 
 AT_ONCE = struct.pack("ii", 1, 0)
 """Closing then resets the connection."""

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from opensearchpy import AsyncOpenSearch
 
-from infra.adapters.osmem_segments import OSMEM, REPLACED_MIN, OsmemSegments
+from infra.adapters.search.osmem_segments import OSMEM, REPLACED_MIN, OsmemSegments
 
 PROPERTIES = {"likes": {"type": "integer"}}
 

@@ -9,7 +9,7 @@ import pytest
 from domain.shared.message import Command
 from domain.social.relation.commands import UnfollowMember
 from domain.social.relation.events import Blocked, Followed
-from infra.adapters.memory_progress import MemoryProgress
+from infra.adapters.processes.memory_progress import MemoryProgress
 from infra.formats.codec import Line, encode_state
 from infra.ports.frames import Frame, Unreadable, partition_of
 from infra.ports.log import LogUnavailable, Recorded

@@ -13,8 +13,8 @@ from domain.social.engagement.events import PostLiked
 from domain.social.member.events import MemberErased
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from domain.social.relation.events import Followed
-from infra.adapters.opensearch_index import BYTES_MAX, DOCUMENTS_MAX, chunks
-from infra.adapters.postgres_documents import pairs
+from infra.adapters.search.opensearch_index import BYTES_MAX, DOCUMENTS_MAX, chunks
+from infra.adapters.search.postgres_documents import pairs
 from infra.ports.log import Recorded
 from infra.ports.search import Build, Touched, Write
 from infra.ports.search_documents import INDICES, MEMBERS, POSTS, Document

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from infra.adapters.search_guard import Guard, Limits, ServerFailed
+from infra.adapters.search.search_guard import Guard, Limits, ServerFailed
 from infra.ports.search_reads import SearchUnanswered
 
 LIMITS = Limits(

@@ -3,7 +3,7 @@
 import pytest
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from infra.adapters.text_analysis import (
+from infra.adapters.search.text_analysis import (
     LANGUAGES,
     TOKEN_LENGTH_MAX,
     analysed,

@@ -20,8 +20,8 @@ from domain.commerce.stock.rejections import OutOfStock
 from domain.deciders import DECIDERS
 from domain.shared.money import Money
 from domain.shared.rejection import Invalid
-from infra.adapters.memory_event_log import MemoryEventLog
-from infra.adapters.memory_keyring import MemoryKeyring
+from infra.adapters.log.memory_event_log import MemoryEventLog
+from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import LogUnavailable, Recorded, StoredAnswer
 from infra.runtime.single_writer import SingleWriter
 

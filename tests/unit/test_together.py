@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from infra.adapters.together import Together
+from infra.adapters.reads.together import Together
 from infra.ports.log import LogUnavailable
 from tests.waiting import until
 

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from infra.adapters.system_view import SystemView
 from infra.command_line.top import screen
-from infra.composition.process_metrics import Target
-from infra.composition.top import overview
-from infra.composition.watching import Look, Scrape, Watcher, parsed, quantile
+from infra.composition.operations.top import overview
+from infra.composition.operations.watching import Look, Scrape, Watcher, parsed, quantile
+from infra.composition.supervision.process_metrics import Target
 from infra.ports.log import LogUnavailable
 
 COUNT = 'plaza_http_request_seconds_count{method="GET",route="/api/feed",status="200"}'

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from domain.social.post.events import PostPublished
-from infra.composition.tracing_path import told
+from infra.composition.operations.tracing_path import told
 from infra.http.correlation import request_id_of
 from infra.ports.log import Recorded
 from infra.runtime.applied_history import AppliedAt
@@ -128,8 +128,8 @@ def test_the_share_of_traces_that_is_exported_is_about_what_was_asked_for() -> N
 
 def test_nobody_loads_what_exports_traces_unless_it_is_asked_for() -> None:
     program = (
-        "import sys, infra.composition.command_api, infra.composition.query_api,"
-        " infra.composition.projection_worker;"
+        "import sys, infra.composition.services.command_api, infra.composition.services.query_api,"
+        " infra.composition.services.projection_worker;"
         " sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

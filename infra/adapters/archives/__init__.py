@@ -1,0 +1,1 @@
+"""What leaves the system in files, and looking for texts in all that is kept."""

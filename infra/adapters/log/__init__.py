@@ -1,0 +1,1 @@
+"""The log of events: appending, reading, and what carries it to those who follow."""

@@ -1,0 +1,1 @@
+"""What pages, processes and fan-outs ask of the read tables."""

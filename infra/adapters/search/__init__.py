@@ -1,0 +1,1 @@
+"""Search: its indices, the documents in them, and the questions to them."""

@@ -1,0 +1,1 @@
+"""Keys and passwords: all that must not be in the log."""

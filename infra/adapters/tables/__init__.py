@@ -1,0 +1,1 @@
+"""Read tables: making builds of them, writing them, comparing them, and telling what changed."""

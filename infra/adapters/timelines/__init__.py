@@ -1,0 +1,1 @@
+"""Timelines in Redis."""

@@ -1,0 +1,1 @@
+"""The processes we deploy: both services, the workers, the relay, and what they share."""

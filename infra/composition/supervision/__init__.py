@@ -1,0 +1,1 @@
+"""`plaza up`: everything on one machine, and how it is found and watched over."""
