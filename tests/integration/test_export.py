@@ -234,8 +234,9 @@ def run_and_kill(url: str, target: Path) -> int:
 
 def command(url: str, target: Path, *more: str) -> subprocess.Popen[bytes]:
     program = (
-        "from infra.adapters import parquet_events as p; p.FILE_ROWS = 700; p.GROUP_ROWS = 256;"
-        "from infra.composition import exporting; exporting.LINES_AT_ONCE = 300;"
+        "from infra.adapters.archives import parquet_events as files;"
+        "files.FILE_ROWS = 700; files.GROUP_ROWS = 256;"
+        "from infra.composition.operations import exporting; exporting.LINES_AT_ONCE = 300;"
         "from infra.command_line.main import main; main()"
     )
     return subprocess.Popen(
