@@ -37,10 +37,10 @@ from tests.square import Square
 
 NAME = "live_cost"
 TIMES_MAX = 1.3
-EVENTS = 300_000
+EVENTS = 1_000_000
 PROJECTION = "posts"
 PAUSE_SECONDS = 0.02
-QUIET_SECONDS = 10.0
+QUIET_SECONDS = 20.0
 
 
 class AfterMuch:
