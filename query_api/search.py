@@ -169,6 +169,8 @@ def routes(context: Context, index: SearchIndex, products: Products) -> list[Rou
         parts.append(end(page, walk))
         if await index.degraded(kind):
             parts.append(b',"degraded":true')
+            if (filled := await index.filled(kind)) is not None:
+                parts.append(b',"filled":%s' % encode(filled))
         return Response(b"".join([*parts, b"}"]), media_type=JSON)
 
     return [Route("/api/search", search)]

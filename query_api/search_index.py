@@ -126,17 +126,23 @@ class SearchIndex(Collector):
         return happened is not None and not await happened(state.position, position)
 
     async def degraded(self, kind: Kind) -> bool:
-        """Whether something that readers could expect to find cannot be found yet.
+        """Whether something that readers could expect to find cannot be found yet."""
+        return (await self._watched(kind)).degraded
 
-        It is looked up once a second, and not waited for: an answer may be so much older.
-        """
+    async def filled(self, kind: Kind) -> float | None:
+        """How much can be found, 0 to 1, while the index is filled; else None."""
+        filled = (await self._watched(kind)).filled
+        return None if filled >= 1 else round(filled, 2)
+
+    async def _watched(self, kind: Kind) -> "_Watched":
+        """It is looked up once a second, and not waited for: an answer may be so much older."""
         watched = self._states.get(kind)
         if watched is None:
             watched = self._states[kind] = _Watched()
             await self._look(kind, watched)
         elif time.monotonic() >= watched.look_at and watched.looking is None:
             watched.looking = asyncio.create_task(self._look(kind, watched))
-        return watched.degraded
+        return watched
 
     async def _look(self, kind: Kind, watched: "_Watched") -> None:
         try:
@@ -175,6 +181,7 @@ class _Watched:
 
     def __init__(self) -> None:
         self.degraded = False
+        self.filled = 1.0
         self.look_at = 0.0
         self.looking: asyncio.Task[None] | None = None
         self.wanted = 0
@@ -185,3 +192,4 @@ class _Watched:
         if is_there:
             self.wanted, self._until = newest, now + BEHIND_SECONDS
         self.degraded = not state.complete or now > self._until
+        self.filled = state.filled

@@ -1,10 +1,17 @@
 """The shapes of what searching answers, as API.md fixes them."""
 
-from msgspec import UNSET, Struct, UnsetType
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from infra.ports.search_reads import Facets
 from query_api.commerce_shapes import ProductPage
 from query_api.shapes import FeedItem, Profile
+
+Filled = Annotated[
+    float,
+    Meta(ge=0, le=1, description="while the index is filled, newest first: how much of it is"),
+]
 
 
 class ChoiceCount(Struct, frozen=True, rename="camel"):
@@ -53,6 +60,7 @@ class FoundPosts(Struct, frozen=True, rename="camel", kw_only=True):
     next_cursor: str | None
     has_more: bool
     degraded: bool | UnsetType = UNSET
+    filled: Filled | UnsetType = UNSET
 
 
 class FoundUsers(Struct, frozen=True, rename="camel", kw_only=True):
@@ -60,6 +68,7 @@ class FoundUsers(Struct, frozen=True, rename="camel", kw_only=True):
     next_cursor: str | None
     has_more: bool
     degraded: bool | UnsetType = UNSET
+    filled: Filled | UnsetType = UNSET
 
 
 class FoundProducts(Struct, frozen=True, rename="camel", kw_only=True):
@@ -70,6 +79,7 @@ class FoundProducts(Struct, frozen=True, rename="camel", kw_only=True):
     next_cursor: str | None
     has_more: bool
     degraded: bool | UnsetType = UNSET
+    filled: Filled | UnsetType = UNSET
 
 
 def counts_of(facets: Facets) -> FacetCounts:

@@ -129,6 +129,13 @@ class Build(Struct, frozen=True):
     total: int
     served: bool
 
+    @property
+    def filled(self) -> float:
+        """From 0 to 1. Full, but for what is being found out right now, is not complete."""
+        if self.status == "complete":
+            return 1.0
+        return min(self.done / max(self.total, 1), 0.99)
+
 
 class Write(Struct, frozen=True, gc=False):
     """A document in its stored form, or None to delete it; an older version changes nothing."""
@@ -228,13 +235,3 @@ class SetAside(Protocol):
     async def keep_only(self, builds: Collection[int]) -> None:
         """Forget what is listed of all other builds."""
         ...
-
-
-class SearchIndexState(Struct, frozen=True):
-    """What a search of an index can find: everything, or only what is `filled` so far (0 to 1)."""
-
-    filled: float
-
-    @property
-    def complete(self) -> bool:
-        return self.filled >= 1.0

@@ -165,10 +165,15 @@ class FoundProducts:
 
 
 class IndexState(NamedTuple):
-    """Up to which log position an index has been told everything; `complete`: since the first."""
+    """Up to which log position an index has been told everything, and how much of what there was
+    when it was begun is `filled` (0 to 1)."""
 
     position: int
-    complete: bool
+    filled: float
+
+    @property
+    def complete(self) -> bool:
+        return self.filled >= 1
 
 
 class SearchReads(Protocol):

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from infra.adapters.search.opensearch_search import OpenSearchReads
 from infra.adapters.search.search_guard import Guard, Limits
+from infra.ports.search_reads import IndexState, Kind
 from tests.finding import Finding, finding
 from tests.integration.proxy import Proxy
 from tests.waiting import until
@@ -105,6 +107,21 @@ async def test_a_slow_search_server_is_waited_for_a_little_and_then_left_alone(
     guard.limits = PATIENT
     clock.now += PATIENT.rest_seconds_max
     assert len(await world.posts("tea")) == 1
+
+
+async def test_an_index_that_is_being_filled_says_how_far_it_is(
+    world: Finding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def filling(_reads: OpenSearchReads, _kind: Kind) -> IndexState:
+        return IndexState(0, filled=0.434)
+
+    ann = await world.square.member("ann")
+    post = await world.square.post(ann, "tea")
+    await world.settled()
+    monkeypatch.setattr(OpenSearchReads, "state", filling)
+    page = await world.page("tea")
+    assert [one["postId"] for one in page["results"]] == [post]
+    assert (page["degraded"], page["filled"]) == (True, 0.43)
 
 
 async def test_an_index_that_is_behind_says_so_and_can_be_waited_for(world: Finding) -> None:

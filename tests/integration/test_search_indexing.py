@@ -24,8 +24,8 @@ from domain.commerce.stock.events import StockReceived, StockReserved
 from domain.shared.money import Money
 from infra.adapters.search.opensearch_index import OpenSearchStore
 from infra.adapters.search.search_client import search_client
-from infra.adapters.search.search_states import SearchStates
 from infra.composition.operations.search_keeper import SearchKeeper
+from infra.composition.services.search_reads import search_reads
 from infra.composition.settings import Settings
 from infra.ports.search import Refused, SearchUnavailable, Write
 from infra.ports.search_documents import POSTS, SearchIndex, encode
@@ -383,12 +383,12 @@ async def test_a_server_that_lost_everything_is_filled_again(
         await world.square.post(await world.square.member("late"), "later")
         await world.apply()
         await waiting.until(lambda: store.halted)
-        states = SearchStates(world.client, monotonic=lambda: next(ticks))
-        ticks = iter(range(0, 10**6, 100))
-        assert (await states.of("search_posts")).filled < 1
+        reads = search_reads(Settings(opensearch_url=search_url))
+        assert (await reads.state("posts")).filled < 1
         store.goes.set()
         await comes_to_hold(lambda: world.is_the_fold(*SOCIAL_NAMES))
-        assert (await states.of("search_posts")).complete
+        assert (await reads.state("posts")).complete
+        await reads.close()
 
 
 async def test_a_dead_server_holds_nothing_up_and_is_caught_up_with(

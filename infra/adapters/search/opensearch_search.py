@@ -258,14 +258,13 @@ class OpenSearchReads:
             try:
                 served = [build for build in await store.builds() if build.served]
                 if not served:
-                    return IndexState(0, complete=False)
+                    return IndexState(0, filled=0)
                 positions = await store.positions(served[0].number)
             except IndexLost:
-                return IndexState(0, complete=False)
+                return IndexState(0, filled=0)
             except SearchUnavailable as error:
                 raise ServerFailed(str(error)) from error
-        complete = served[0].status == "complete"
-        return IndexState(min(positions.values(), default=0), complete=complete)
+        return IndexState(min(positions.values(), default=0), served[0].filled)
 
     async def refresh(self, kind: Kind) -> None:
         async with self._guard.call():
