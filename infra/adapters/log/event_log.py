@@ -39,7 +39,7 @@ class UnreadableEvent(Exception):
 
 
 class PostgresEventLog:
-    """`infra.ports.EventLog` on PostgreSQL. Open it inside the event loop that uses it."""
+    """`infra.ports.log.EventLog` on PostgreSQL. Open it inside the event loop that uses it."""
 
     def __init__(self, postgres_url: str) -> None:
         self._pool = Pool(postgres_url, "plaza-log-reader", READERS_MAX, READER_SETTINGS)

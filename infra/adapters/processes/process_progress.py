@@ -33,7 +33,7 @@ SETTLE = """
 
 
 class PostgresProgress(Pooled):
-    """`infra.ports.Progress` on `public.checkpoints` and `public.dead_letters`."""
+    """`infra.ports.processes.Progress` on `public.checkpoints` and `public.dead_letters`."""
 
     pool_name = "plaza-processes"
     connections_max = 1

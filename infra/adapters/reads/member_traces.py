@@ -59,7 +59,7 @@ SELLS = "SELECT 1 FROM public.projection_builds WHERE name = %s AND status = 'li
 
 
 class PostgresMemberTraces(Pooled):
-    """`infra.ports.MemberTraces` on the tables of the graph, posts, engagement and products."""
+    """`ports.processes.MemberTraces` on the tables of the graph, posts, engagement and products."""
 
     pool_name = "plaza-traces"
     connections_max = CONNECTIONS_MAX

@@ -53,9 +53,6 @@ ORDERED_WEIGHS = 3
 """As much as so many products that are only in a cart."""
 
 DECAY = f"power(0.5::float8, date_part('epoch', %(moment)s - at) / {HALF_LIFE.total_seconds()})"
-RANKED = """
-GROUP BY name ORDER BY weight DESC, count DESC, name COLLATE "C" LIMIT %(limit)s
-"""
 
 # Bounded by the rows it looks at, not by those it finds; a tag is known by its hash, so that the
 # names of a million tags need not be kept. Columns come whole, as numbers in network byte order.
@@ -119,7 +116,7 @@ FROM (
     JOIN products p ON p.product_id = wanted.product_id
      AND p.since <= %(at)s AND p.until > %(at)s
     GROUP BY p.category, wanted.member_id) wished
-{RANKED}
+GROUP BY name ORDER BY weight DESC, count DESC, name COLLATE "C" LIMIT %(limit)s
 """
 
 EVENT_AT = """
@@ -278,7 +275,15 @@ class PostgresDemand:
     async def categories(
         self, moment: datetime, limit: int, position: int = OPEN
     ) -> Sequence[Trend]:
-        return await trends(self._ask, CATEGORIES, moment, limit, position)
+        # A row that holds now has `until = OPEN`, so now is the last position before that.
+        rows = await self._ask.rows(
+            CATEGORIES,
+            moment=moment,
+            since=moment - WINDOW,
+            at=min(position, OPEN - 1),
+            limit=limit,
+        )
+        return [Trend(*row) for row in rows]
 
 
 def uses_in(columns: Sequence[bytes | None]) -> Uses:
@@ -286,17 +291,3 @@ def uses_in(columns: Sequence[bytes | None]) -> Uses:
         np.frombuffer(column or b"", dtype=">i8").astype(np.int64) for column in columns
     )
     return Uses(tags, authors, moments // 1_000_000 + POSTGRES_EPOCH_SECONDS, positions)
-
-
-async def trends(
-    ask: Questions, statement: str, moment: datetime, limit: int, position: int
-) -> Sequence[Trend]:
-    # A row that holds now has `until = OPEN`, so now is the last position before that.
-    rows = await ask.rows(
-        statement,
-        moment=moment,
-        since=moment - WINDOW,
-        at=min(position, OPEN - 1),
-        limit=limit,
-    )
-    return [Trend(*row) for row in rows]

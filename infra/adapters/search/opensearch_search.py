@@ -201,8 +201,7 @@ class OpenSearchReads:
             body["aggs"] = facets_body(filters)
             body["track_total_hits"] = True
         found = await self._search(PRODUCTS, body)
-        by_name = [(field, at) for at, part in enumerate(ORDERS[order]) for field in part]
-        places = dict(by_name)
+        places = {field: at for at, part in enumerate(ORDERS[order]) for field in part}
         hits = hits_of(found)
         counts = found["aggregations"] if facets else None
         return FoundProducts(
@@ -299,14 +298,12 @@ class OpenSearchReads:
                 )
             )
 
-    async def _searches(
-        self, index: SearchIndex, bodies: Sequence[Body], weighing: str = BY_SLICE
-    ) -> Sequence[Any]:
+    async def _searches(self, index: SearchIndex, bodies: Sequence[Body]) -> Sequence[Any]:
         """The answers to several questions, asked in one request."""
         lines = [line for body in bodies for line in ({}, {**body, "timeout": self._patience})]
         async with self._answering():
             answer = await self._client.msearch(
-                index=index.alias, body=lines, filter_path=SEVERAL, search_type=weighing
+                index=index.alias, body=lines, filter_path=SEVERAL, search_type=BY_SLICE
             )
             return [whole(one) for one in answer["responses"]]
 

@@ -49,7 +49,7 @@ GET_CREDENTIAL = "SELECT password_hash FROM vault.credentials WHERE member_id = 
 
 
 class PostgresKeyring:
-    """`infra.ports.Keyring` on `vault.person_keys`, with the keys last used in memory."""
+    """`infra.ports.secrets.Keyring` on `vault.person_keys`, with the keys last used in memory."""
 
     def __init__(self, postgres_url: str, keys_max: int = KEYS_IN_MEMORY_MAX) -> None:
         self._pool = Pool(postgres_url, "plaza-keyring", CONNECTIONS_MAX, {})
@@ -149,7 +149,7 @@ class PostgresKeyring:
 
 
 class PostgresCredentials:
-    """`infra.ports.Credentials` on `vault.credentials`."""
+    """`infra.ports.secrets.Credentials` on `vault.credentials`."""
 
     def __init__(self, postgres_url: str) -> None:
         self._pool = Pool(postgres_url, "plaza-credentials", CONNECTIONS_MAX, {})

@@ -20,7 +20,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Argon2Passwords:
-    """`infra.ports.Passwords`. More requests than threads wait for their turn."""
+    """`infra.ports.secrets.Passwords`. More requests than threads wait for their turn."""
 
     def __init__(self, threads: int = THREADS) -> None:
         self._hasher = PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
