@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from domain.shared.identifiers import id_number
+
 EXAMPLES_MAX = 5
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how far it is, and how far it goes."""
@@ -32,6 +34,14 @@ class CannotSwitch(Exception):
 
 class NoSuchKey(Exception):
     """A key of this kind or form does not name any document of this keeper."""
+
+
+def id_in_key(text: str) -> int:
+    """The number of the id that a key names. Raises `NoSuchKey`."""
+    try:
+        return id_number(text)
+    except ValueError:
+        raise NoSuchKey(f"{text!r} is no id") from None
 
 
 class Build(Struct, frozen=True):

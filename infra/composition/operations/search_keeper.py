@@ -25,6 +25,7 @@ from infra.ports.keepers import (
     Rebuilt,
     Verified,
     Wishes,
+    id_in_key,
 )
 from infra.ports.search import Build, IndexLost, SearchProjection, SearchUnavailable
 from infra.ports.search_documents import POSTS
@@ -88,10 +89,7 @@ class SearchKeeper:
 
     async def rebuild_key(self, key: str, progress: Progress) -> int:
         kind, _, text = key.partition(":")
-        try:
-            number = id_number(text)
-        except ValueError:
-            raise NoSuchKey(f"{text!r} is no id") from None
+        number = id_in_key(text)
         async with self._opened() as opened:
             served = await self._served(opened)
             if kind == KINDS[self.name]:

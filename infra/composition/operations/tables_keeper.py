@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-from domain.shared.identifiers import id_number
 from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.secrets.keyring import PostgresKeyring
 from infra.adapters.tables.postgres_builds import PostgresBuilds
@@ -12,7 +11,7 @@ from infra.composition.operations.projections_overview import overview_of_tables
 from infra.composition.operations.verifying import remake, verify
 from infra.composition.services.idle_thread import in_idle_thread
 from infra.composition.settings import Settings
-from infra.ports.keepers import NoSuchKey, Progress, Rebuilt, Verified, Wishes
+from infra.ports.keepers import NoSuchKey, Progress, Rebuilt, Verified, Wishes, id_in_key
 from infra.ports.tables import AnyTable, CountTable, Part, RangeTable
 from infra.runtime.projection import Projection
 from infra.runtime.rebuild import Rebuilder, load
@@ -57,10 +56,7 @@ class TablesKeeper:
         if not named:
             kinds = sorted({*kinds_of(self._projection)})
             raise NoSuchKey(f"{self.name} keeps nothing under {kind!r}; only {', '.join(kinds)}")
-        try:
-            value = id_number(text)
-        except ValueError:
-            raise NoSuchKey(f"{text!r} is no id") from None
+        value = id_in_key(text)
         return await remake(self._settings, self._projection, Part(named, value), progress)
 
     async def switch(self, build: int | None, progress: Progress) -> int:

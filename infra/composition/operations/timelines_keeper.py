@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domain.shared.identifiers import id_number, id_text
+from domain.shared.identifiers import id_text
 from infra.adapters.connections import connected
 from infra.adapters.reads.postgres_reads import PostgresReads
 from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
@@ -23,6 +23,7 @@ from infra.ports.keepers import (
     Rebuilt,
     Verified,
     Wishes,
+    id_in_key,
 )
 from infra.ports.reads import ReadsUnavailable
 from infra.ports.tables import StoreUnavailable
@@ -110,10 +111,7 @@ class TimelinesKeeper:
 
     async def rebuild_key(self, key: str, progress: Progress) -> int:
         kind, _, text = key.partition(":")
-        try:
-            member = id_number(text)
-        except ValueError:
-            raise NoSuchKey(f"{text!r} is no id") from None
+        member = id_in_key(text)
         if kind != "member":
             raise NoSuchKey(f"{self.name} are kept under member:… only")
         async with opened(self._settings) as parts:
