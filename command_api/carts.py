@@ -15,7 +15,7 @@ from domain.commerce.cart.decider import QUANTITY_MAX
 from domain.commerce.cart.events import CartItem
 from domain.shared.message import Command
 from infra.http.openapi import Operation
-from infra.runtime.execute import Look
+from infra.runtime.commands.execute import Look
 
 TAG = "Cart"
 ITEM = "/api/cart/items/{productId}"

@@ -32,7 +32,7 @@ from infra.http import idempotency
 from infra.http.entrance import HEADERS_KEY
 from infra.http.openapi import Operation
 from infra.http.problems import invalid_field, invalid_header
-from infra.runtime.execute import Look
+from infra.runtime.commands.execute import Look
 
 TAG = "Checkouts"
 PATH = "/api/checkouts"

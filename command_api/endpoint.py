@@ -35,7 +35,7 @@ from infra.http.openapi import Operation, Parameter
 from infra.http.problems import MEDIA_TYPE, not_found, problem_of, unauthenticated, undecodable
 from infra.http.rate_limits import RateLimits
 from infra.ports.log import EventLog, KeyTaken, Recorded, StoredAnswer, StreamMoved
-from infra.runtime.execute import Context, Executor, Prepare
+from infra.runtime.commands.execute import Context, Executor, Prepare
 
 ID_ATTEMPTS_MAX = 3
 SESSIONS_MET_MAX = 200_000

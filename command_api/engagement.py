@@ -10,8 +10,8 @@ from command_api.endpoint import Asked, Desk, Endpoint, Plan
 from domain.shared.message import Command
 from domain.social.engagement.commands import LikePost, RemoveRepost, RepostPost, UnlikePost
 from infra.http.openapi import Operation
-from infra.runtime.execute import Look
-from infra.runtime.seen_post import seen_post
+from infra.runtime.commands.execute import Look
+from infra.runtime.commands.seen_post import seen_post
 
 TAG = "Posts"
 

@@ -18,7 +18,7 @@ from domain.shared.money import VALUE_MAX, Money
 from infra.ports.log import Clock
 from infra.ports.payments import Notifications, PaymentSecrets
 from infra.ports.reads import ReadsUnavailable
-from infra.runtime.execute import Look
+from infra.runtime.commands.execute import Look
 
 log = structlog.get_logger(__name__)
 

@@ -18,8 +18,8 @@ from domain.social.post.events import PostPublished
 from domain.social.post.values import MEDIA_MAX, PRODUCTS_MAX
 from infra.http.openapi import Operation
 from infra.ports.log import Clock, Recorded
-from infra.runtime.execute import Look
-from infra.runtime.seen_post import seen_post
+from infra.runtime.commands.execute import Look
+from infra.runtime.commands.seen_post import seen_post
 
 TAG = "Posts"
 PATH = "/api/posts"

@@ -31,7 +31,7 @@ from domain.commerce.stock.events import ReservationExpired, StockReceived
 from domain.shared.message import Command
 from infra.http.openapi import Operation
 from infra.ports.log import Recorded
-from infra.runtime.execute import Look
+from infra.runtime.commands.execute import Look
 
 TAG = "Products"
 PATH = "/api/products"

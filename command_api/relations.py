@@ -17,8 +17,8 @@ from domain.social.relation.commands import (
     UnmuteMember,
 )
 from infra.http.openapi import Operation
-from infra.runtime.execute import Look
-from infra.runtime.seen_post import known_member
+from infra.runtime.commands.execute import Look
+from infra.runtime.commands.seen_post import known_member
 
 TAG = "Members"
 

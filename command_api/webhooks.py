@@ -15,7 +15,7 @@ from infra.http.entrance import HEADERS_KEY
 from infra.http.openapi import Operation
 from infra.http.problems import malformed, unauthenticated
 from infra.ports.payments import NotificationMalformed, NotificationUnsigned
-from infra.runtime.execute import Context
+from infra.runtime.commands.execute import Context
 
 PATH = "/api/webhooks/adyen"
 ACCEPTED = b"[accepted]"

@@ -17,8 +17,8 @@ from domain.social.relation.commands import UnfollowMember
 from infra.ports.log import Recorded
 from infra.ports.processes import MemberTraces, Trace
 from infra.ports.secrets import Keyring
-from infra.runtime.execute import Context, Execute
-from infra.runtime.react import Process
+from infra.runtime.commands.execute import Context, Execute
+from infra.runtime.reacting.react import Process
 
 COMMANDS_AT_ONCE_MAX = 256
 POLL_SECONDS = 0.05

@@ -12,7 +12,7 @@ from domain.shared.identifiers import id_number
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Change, Column, CountTable, Insert, Table
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 Handled = events.StockEvent
 

@@ -7,7 +7,7 @@ from domain.shared.identifiers import known_id_number
 from domain.social.relation import events
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 Handled = events.RelationEvent
 

@@ -8,7 +8,7 @@ from domain.shared.personal import Personal
 from domain.social.member import events
 from infra.ports.log import Recorded
 from infra.ports.tables import Blank, Change, Column, Insert, RangeTable, Revise
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 Handled = events.MemberRegistered | events.ProfileChanged | events.MemberErased
 

@@ -20,7 +20,7 @@ from infra.ports.tables import (
     Revise,
     Table,
 )
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 Handled = events.OrderEvent
 

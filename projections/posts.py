@@ -12,7 +12,7 @@ from domain.social.engagement.events import PostReposted, RepostRemoved
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 Handled = PostPublished | PostDeleted | PostReposted | RepostRemoved
 

@@ -11,7 +11,7 @@ from domain.shared.identifiers import id_number
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded
 from infra.ports.tables import Change, Column, Insert, RangeTable, Revise, Table
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 Handled = products.ProductEvent | shops.ShopOpened
 

@@ -6,7 +6,7 @@ from domain.shared.identifiers import known_id_number
 from domain.social.session.events import SessionEnded
 from infra.ports.log import Recorded
 from infra.ports.tables import Change, Column, Insert, Table
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 ENDED_SESSIONS = Table(
     name="ended_sessions",

@@ -13,7 +13,7 @@ from domain.social.member.events import MemberErased
 from domain.social.post.events import PostDeleted, PostPublished
 from infra.ports.log import OPEN, Recorded
 from infra.ports.tables import Change, Close, Column, Forget, Insert, RangeTable, Table
-from infra.runtime.projection import Projection, TextOf
+from infra.runtime.projecting.projection import Projection, TextOf
 
 Handled = PostPublished | PostDeleted | MemberErased
 

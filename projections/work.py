@@ -13,7 +13,7 @@ from domain.commerce.stock import events as stock
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded
 from infra.ports.tables import Change, Close, Column, Insert, RangeTable
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 Handled = (
     stock.StockReserved

@@ -17,7 +17,7 @@ positions in the log, which are the same in every build."""
 
 
 class CachesFollow:
-    """Items and readers, kept current; see `infra.runtime.live.Follower`."""
+    """Items and readers, kept current; see `infra.runtime.projecting.live.Follower`."""
 
     def __init__(self, items: Items, viewers: Viewers) -> None:
         self._items = items

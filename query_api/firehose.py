@@ -30,7 +30,7 @@ from infra.formats.event_shapes import EventShapes, camel, left_out, timestamp
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import Problem, invalid_header, invalid_parameter
 from infra.ports.log import LogUnavailable, Recorded
-from infra.runtime.frames import LogLines
+from infra.runtime.frames.frames import LogLines
 
 PUBLIC: frozenset[type] = frozenset(
     {

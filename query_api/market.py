@@ -153,7 +153,7 @@ async def shown(looking: Awaitable[Mapping[int, Product]]) -> Mapping[str, Produ
 class PostsFollow:
     """Posts show products, so what is cached of them is forgotten with what changes about these.
 
-    See `infra.runtime.live.Follower`.
+    See `infra.runtime.projecting.live.Follower`.
     """
 
     def __init__(self, items: Items) -> None:

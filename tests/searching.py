@@ -33,8 +33,8 @@ from infra.ports.frames import Frame
 from infra.ports.log import Recorded
 from infra.ports.search import SearchProjection, SearchStore
 from infra.ports.search_documents import MEMBERS, POSTS, PRODUCTS
-from infra.runtime.frames import frames_between
-from infra.runtime.search_indexing import Pace, SearchIndexing, SearchMetrics
+from infra.runtime.frames.frames import frames_between
+from infra.runtime.indexing.search_indexing import Pace, SearchIndexing, SearchMetrics
 from projections.search import SEARCH
 from tests.square import Square
 from tests.waiting import PATIENCE_SECONDS

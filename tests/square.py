@@ -31,8 +31,8 @@ from infra.formats.codec import seal_event, username_key
 from infra.http.authentication import Session, Tokens
 from infra.ports.frames import SOCIAL_PARTITIONS, Frame, partition_of
 from infra.ports.log import Recorded
-from infra.runtime.fanout import Limits, TimelineFanout
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
+from infra.runtime.timelines.fanout import Limits, TimelineFanout
 from projections import COMMERCE, SOCIAL
 from projections.home_timeline import effect_of
 

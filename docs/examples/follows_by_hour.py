@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from domain.social.relation.events import Followed, Unfollowed
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Change, CountTable
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 BY_HOUR = CountTable(name="follows_by_hour", key="hour", counts=("began", "ended"))
 

@@ -9,7 +9,7 @@ from domain.commerce.order.events import OrderCreated
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Change, CountTable
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 BY_HOUR = CountTable(name="orders_by_hour", key="hour", counts=("orders", "units", "from_posts"))
 

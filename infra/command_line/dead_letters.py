@@ -13,7 +13,7 @@ from infra.command_line.verb import Context, Failure, print_json
 from infra.composition.operations import dead_letters
 from infra.composition.supervision.running import find_system
 from infra.ports.tables import StoreUnavailable
-from infra.runtime.dead_letters import NoSuchLetter, NotSetAside
+from infra.runtime.projecting.dead_letters import NoSuchLetter, NotSetAside
 
 Call = Callable[[dead_letters.Opened], Awaitable[Any]]
 

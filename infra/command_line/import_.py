@@ -18,7 +18,7 @@ from infra.command_line.verb import AskedWrongly, Context, Failure, print_json
 from infra.composition.operations.importing import FileBroken, lines_of, objects_of, opened
 from infra.composition.supervision.running import find_system
 from infra.ports.log import LogUnavailable
-from infra.runtime.imports import Summary
+from infra.runtime.commands.imports import Summary
 
 BAD_LINES_SHOWN_MAX = 20
 

@@ -19,7 +19,7 @@ from infra.composition.operations.replaying import (
     replay,
 )
 from infra.composition.supervision.running import find_system
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

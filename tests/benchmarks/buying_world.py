@@ -44,9 +44,9 @@ from infra.ports.payments import (
     PaymentRequest,
     Refused,
 )
-from infra.runtime.appliers import ApplierMetrics
-from infra.runtime.execute import Executor
-from infra.runtime.rebuild import rare_collections
+from infra.runtime.commands.execute import Executor
+from infra.runtime.projecting.appliers import ApplierMetrics
+from infra.runtime.rebuilding.rebuild import rare_collections
 from infra.servers.adyen_stand_in import adyen_program
 from infra.servers.postgres import start_postgres
 from infra.servers.process import free_port, start

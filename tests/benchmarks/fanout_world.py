@@ -20,7 +20,7 @@ from infra.formats.packed_timeline import TIMELINE_MAX
 from infra.ports.frames import SOCIAL_PARTITIONS, Frame, partition_of
 from infra.ports.log import Recorded
 from infra.ports.timelines import Brought, Members
-from infra.runtime.fanout import Limits, TimelineFanout
+from infra.runtime.timelines.fanout import Limits, TimelineFanout
 from infra.servers.valkey import start_valkey
 from projections.home_timeline import effect_of
 

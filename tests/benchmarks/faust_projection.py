@@ -21,9 +21,9 @@ from confluent_kafka import Consumer
 from domain.shared.identifiers import id_text
 from infra.adapters.log.kafka_log import SOCIAL_TOPIC, TOPICS, KafkaFrames, create_topics
 from infra.formats.codec import Line, decode_frame, encode_state
-from infra.runtime.faust_worker import build_worker
-from infra.runtime.frames import Framer
-from infra.runtime.relay import FRAME_BYTES_MAX, FRAME_LINES_MAX, LINES_MAX
+from infra.runtime.frames.faust_worker import build_worker
+from infra.runtime.frames.frames import Framer
+from infra.runtime.frames.relay import FRAME_BYTES_MAX, FRAME_LINES_MAX, LINES_MAX
 from infra.servers.kafka import start_kafka
 from tests.benchmarks.harness import Result, interleaved
 from tests.builders import follow

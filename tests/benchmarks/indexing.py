@@ -38,9 +38,9 @@ from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.ports.log import Recorded
 from infra.ports.search import SearchStore
 from infra.ports.search_documents import POSTS
-from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.project import Projector
-from infra.runtime.search_indexing import SearchIndexing, SearchMetrics
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.indexing.search_indexing import SearchIndexing, SearchMetrics
+from infra.runtime.projecting.project import Projector
 from infra.servers.java import JavaMissing, find_java
 from infra.servers.opensearch import start_opensearch
 from infra.servers.osmem import start_osmem

@@ -17,7 +17,7 @@ import uvloop
 from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.composition.settings import Settings
-from infra.runtime.rebuild import load
+from infra.runtime.rebuilding.rebuild import load
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey
 from tests.benchmarks.feed_world import (

@@ -11,7 +11,7 @@ from domain.social.session.commands import StartSession
 from infra.composition.services.command_api import Resources, utc_now
 from infra.formats.codec import username_key
 from infra.http.authentication import Session, Tokens
-from infra.runtime.execute import Executor
+from infra.runtime.commands.execute import Executor
 
 MADE_AT_ONCE = 100
 

@@ -15,7 +15,7 @@ from infra.composition.services import projection_worker
 from infra.composition.settings import Settings
 from infra.http.server import serve as serve_http
 from infra.ports.frames import COMMERCE_PARTITIONS
-from infra.runtime.embedded import EmbeddedRunner
+from infra.runtime.frames.embedded import EmbeddedRunner
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey
 from projections import COMMERCE

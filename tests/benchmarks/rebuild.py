@@ -21,7 +21,7 @@ from infra.adapters.migrations import migrate
 from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.formats.codec import decode_lines, encode_state
 from infra.ports.log import Recorded
-from infra.runtime.rebuild import load
+from infra.runtime.rebuilding.rebuild import load
 from projections import engagement, graph, posts
 from tests.benchmarks.harness import Result, interleaved
 from tests.benchmarks.own_postgres import own_postgres

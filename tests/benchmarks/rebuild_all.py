@@ -15,7 +15,7 @@ import uvloop
 from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.secrets.keyring import PostgresKeyring
 from infra.adapters.tables.postgres_builds import PostgresBuilds
-from infra.runtime.rebuild import load
+from infra.runtime.rebuilding.rebuild import load
 from projections import COMMERCE, SOCIAL
 from tests.benchmarks.harness import Result, interleaved
 from tests.benchmarks.library_projection import fill_library, library_rate

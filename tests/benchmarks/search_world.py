@@ -43,7 +43,7 @@ from infra.ports.search_documents import (
     ProductDocument,
     SearchIndex,
 )
-from infra.runtime.search_filling import encode
+from infra.runtime.indexing.search_filling import encode
 from infra.servers.opensearch import start_opensearch
 from infra.servers.postgres import start_postgres
 from infra.servers.valkey import start_valkey

@@ -21,9 +21,9 @@ from infra.adapters.secrets.keyring import PostgresKeyring
 from infra.adapters.tables.postgres_projections import PostgresProjections
 from infra.formats.codec import encode_state
 from infra.ports.frames import SOCIAL_PARTITIONS
-from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.project import Projector
-from infra.runtime.rebuild import LOAD_LINES, rare_collections
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.projecting.project import Projector
+from infra.runtime.rebuilding.rebuild import LOAD_LINES, rare_collections
 from projections import tags
 from query_api.live_tags import LiveTags
 from tests.benchmarks.harness import Result, interleaved

@@ -12,7 +12,7 @@ from infra.adapters.tables.projection_builds import live_builds, schema_name
 from infra.composition.operations.verifying import verify_together
 from infra.composition.settings import Settings
 from infra.ports.keepers import Verified
-from infra.runtime.rebuild import Rebuilder
+from infra.runtime.rebuilding.rebuild import Rebuilder
 from tests.benchmarks.harness import Result, interleaved
 from tests.benchmarks.own_postgres import own_postgres
 from tests.benchmarks.rebuild import PROJECTIONS, fill

@@ -15,7 +15,7 @@ from infra.adapters.connections import connected
 from infra.composition.services.projection_worker import opened
 from infra.composition.settings import Settings, to_environment
 from infra.ports.frames import SOCIAL_PARTITIONS
-from infra.runtime.embedded import EmbeddedRunner
+from infra.runtime.frames.embedded import EmbeddedRunner
 from projections import SOCIAL
 
 LOOK_SECONDS = 0.1

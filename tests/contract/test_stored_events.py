@@ -7,7 +7,7 @@ import pytest
 
 from domain.shared.message import tag_of
 from infra.formats.codec import Line, decode_state, encode_state
-from infra.runtime.frames import ALL_PARTITIONS, frames_between
+from infra.runtime.frames.frames import ALL_PARTITIONS, frames_between
 from tests.contract.record_events import GoldenLine, event_classes, golden_lines
 
 LINES = golden_lines()

@@ -215,7 +215,7 @@ async def test_a_clock_that_jumps_loses_and_doubles_nothing(
     till: Till, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     """In the middle of what is asked again and again, long beyond the end of every hold."""
-    monkeypatch.setattr("infra.runtime.timers.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("infra.runtime.reacting.timers.LOOK_SECONDS", 0.05)
     product = await till.product()
     till.stand_in.switch(operations=[{"operation": "any", "kind": "unavailable"}])
     names = ["Ann", "DECLINED", "CAPTURE_REFUSED", "CAPTURE_FAILED_ONCE"]

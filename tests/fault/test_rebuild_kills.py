@@ -22,7 +22,7 @@ import asyncio, sys
 from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.secrets.keyring import PostgresKeyring
 from infra.adapters.tables.postgres_builds import PostgresBuilds
-from infra.runtime import rebuild
+from infra.runtime.rebuilding import rebuild
 from projections import SOCIAL
 
 rebuild.LOAD_LINES, rebuild.RETIRE_SECONDS = 100, 0.0

@@ -21,8 +21,8 @@ from infra.ports.keepers import Keeper, Rebuilt, Wishes
 from infra.ports.log import LogUnavailable
 from infra.ports.tables import StoreUnavailable
 from infra.ports.timelines import TimelinesUnavailable
-from infra.runtime import rebuild as rebuilding
-from infra.runtime.project import Projector
+from infra.runtime.projecting.project import Projector
+from infra.runtime.rebuilding import rebuild as rebuilding
 from projections import posts
 from projections.search import SEARCH
 from tests.asking import Asking

@@ -42,10 +42,10 @@ from infra.ports.payments import (
     NotificationUnsigned,
     PaymentRequest,
 )
-from infra.runtime.execute import Executor
-from infra.runtime.react import Process
-from infra.runtime.sagas import Sagas
-from infra.runtime.single_writer import SingleWriter
+from infra.runtime.commands.execute import Executor
+from infra.runtime.commands.single_writer import SingleWriter
+from infra.runtime.reacting.react import Process
+from infra.runtime.reacting.sagas import Sagas
 from processes import checkout, returns
 from tests.contract.provider import (
     ACCOUNT,

@@ -15,9 +15,9 @@ from infra.formats.codec import Line, encode_state
 from infra.ports.frames import SOCIAL_PARTITIONS, Frame
 from infra.ports.log import Recorded
 from infra.ports.tables import AnyTable
-from infra.runtime.frames import frames_between
-from infra.runtime.project import Projector
-from infra.runtime.projection import Projection
+from infra.runtime.frames.frames import frames_between
+from infra.runtime.projecting.project import Projector
+from infra.runtime.projecting.projection import Projection
 from projections import SOCIAL as SEALED
 from tests.histories import History
 

@@ -17,8 +17,8 @@ from infra.composition.services.auditing import SLICES, Slices, Streams, keeping
 from infra.composition.settings import Settings
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded
-from infra.runtime.audit import AGAIN_EVERY, Audit, Budget, Drift, Looked
-from infra.runtime.embedded import EmbeddedRunner
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.rebuilding.audit import AGAIN_EVERY, Audit, Budget, Drift, Looked
 from projections import availability, graph
 from tests.integration.tables import contents, projector
 from tests.integration.test_rebuild import append_more

@@ -7,8 +7,8 @@ from domain.social.engagement.events import PostLiked
 from domain.social.relation.events import Followed
 from infra.ports.frames import Frame
 from infra.ports.log import Recorded
-from infra.runtime.alike import KEYS_ENOUGH, KEYS_MAX, FoldBroken
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.alike import KEYS_ENOUGH, KEYS_MAX, FoldBroken
+from infra.runtime.projecting.projection import Projection
 from projections import graph
 from tests.integration.tables import SOCIAL, chain, checkpoints, contents, projector, random_log
 

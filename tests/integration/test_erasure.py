@@ -35,10 +35,10 @@ from infra.composition.settings import Settings
 from infra.ports.frames import Frame, partition_of
 from infra.ports.log import Recorded
 from infra.ports.processes import Parked, Trace
-from infra.runtime import react
-from infra.runtime.dead_letters import NotSetAside
-from infra.runtime.execute import Executor
-from infra.runtime.react import Process, ProcessRunner
+from infra.runtime.commands.execute import Executor
+from infra.runtime.projecting.dead_letters import NotSetAside
+from infra.runtime.reacting import react
+from infra.runtime.reacting.react import Process, ProcessRunner
 
 TRACES_EACH = 600
 """Of every kind: own posts, follows in both directions, likes, reposts."""

@@ -27,7 +27,7 @@ from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
 from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import EventLog, StreamMoved
-from infra.runtime.execute import Executor
+from infra.runtime.commands.execute import Executor
 
 COMMANDS = 3_000
 MEMBERS = ["ann", "bob", "cleo"]

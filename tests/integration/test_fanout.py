@@ -12,8 +12,8 @@ from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
 from infra.adapters.timelines.redis_timelines import RedisTimelines
 from infra.ports.frames import Frame
 from infra.ports.timelines import Keys, Link, Outcome
-from infra.runtime.fanout import Limits, TimelineFanout
-from infra.runtime.sweep import TimelineSweep
+from infra.runtime.timelines.fanout import Limits, TimelineFanout
+from infra.runtime.timelines.sweep import TimelineSweep
 from projections.home_timeline import effect_of
 from tests.pushed import PushedSquare, shown
 

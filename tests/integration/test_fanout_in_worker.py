@@ -14,7 +14,7 @@ from infra.composition.services.projection_worker import opened
 from infra.composition.settings import Settings
 from infra.ports.frames import SOCIAL_PARTITIONS, partition_of
 from infra.ports.log import EventLog
-from infra.runtime.embedded import EmbeddedRunner
+from infra.runtime.frames.embedded import EmbeddedRunner
 from tests.pushed import PushedSquare, shown
 
 MEMBERS = range(1, 25)

@@ -19,7 +19,7 @@ from infra.adapters.log.event_log import PostgresEventLog
 from infra.formats.codec import Line, personal_fields
 from infra.http.problems import Problem
 from infra.http.server import serve
-from infra.runtime.frames import LogLines
+from infra.runtime.frames.frames import LogLines
 from query_api import firehose as module
 from query_api.firehose import PUBLIC, TAGS, Firehose, routes
 from tests.builders import NOON

@@ -14,7 +14,7 @@ from infra.adapters.reads.postgres_commerce_reads import PostgresCommerceReads
 from infra.formats.codec import Line, encode_state
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Recorded
-from infra.runtime.frames import frames_between
+from infra.runtime.frames.frames import frames_between
 from projections import COMMERCE
 from tests.integration.tables import projector, write_log
 

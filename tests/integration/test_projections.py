@@ -18,8 +18,8 @@ from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.tables.postgres_projections import PostgresProjections
 from infra.ports.frames import CHANGES_CHANNEL, Applied, Frame
 from infra.ports.log import OPEN, Recorded
-from infra.runtime.dead_letters import DeadLetters, NotSetAside
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.dead_letters import DeadLetters, NotSetAside
+from infra.runtime.projecting.projection import Projection
 from projections import graph
 from tests.fault.oracle import Square
 from tests.histories import as_lines

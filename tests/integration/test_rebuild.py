@@ -12,11 +12,11 @@ from infra.adapters.tables.projection_builds import search_path
 from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.ports.log import Recorded
 from infra.ports.tables import Change, StoreUnavailable
-from infra.runtime import rebuild as rebuilding
-from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.project import Projector
-from infra.runtime.projection import Projection
-from infra.runtime.rebuild import Rebuilder, code_of, load
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.projecting.project import Projector
+from infra.runtime.projecting.projection import Projection
+from infra.runtime.rebuilding import rebuild as rebuilding
+from infra.runtime.rebuilding.rebuild import Rebuilder, code_of, load
 from projections import graph
 from tests.builders import follow
 from tests.integration.tables import SOCIAL, chain, contents, projector, random_log

@@ -11,7 +11,7 @@ from domain.shared.identifiers import id_text
 from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.command_line.main import run
 from infra.ports.keepers import AlreadyRebuilding
-from infra.runtime import rebuild as rebuilding
+from infra.runtime.rebuilding import rebuild as rebuilding
 from tests.integration.tables import contents
 from tests.integration.test_rebuild import statuses
 from tests.integration.test_verify import served

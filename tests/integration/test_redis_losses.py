@@ -16,7 +16,7 @@ import redis
 from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
 from infra.adapters.timelines.redis_timelines import RedisTimelines
 from infra.ports.timelines import TimelinesUnavailable
-from infra.runtime.fanout import Limits, TimelineFanout
+from infra.runtime.timelines.fanout import Limits, TimelineFanout
 from infra.servers.process import ServerProcess, free_port, start
 from infra.servers.valkey import valkey_program
 from projections.home_timeline import effect_of

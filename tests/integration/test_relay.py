@@ -12,7 +12,7 @@ from infra.adapters.log.relay_place import PostgresPlace, hold_place
 from infra.adapters.migrations import migrate
 from infra.formats.codec import FrameLines
 from infra.ports.frames import BrokerUnavailable
-from infra.runtime.relay import Relay
+from infra.runtime.frames.relay import Relay
 from tests.builders import append_follows
 from tests.waiting import until
 

@@ -29,7 +29,7 @@ from infra.composition.services.search_reads import search_reads
 from infra.composition.settings import Settings
 from infra.ports.search import Refused, SearchUnavailable, Write
 from infra.ports.search_documents import POSTS, SearchIndex, encode
-from infra.runtime.search_indexing import Pace
+from infra.runtime.indexing.search_indexing import Pace
 from infra.servers.osmem import start_osmem
 from infra.servers.process import free_port
 from projections.search import SEARCH, SEARCH_MEMBERS, SEARCH_POSTS

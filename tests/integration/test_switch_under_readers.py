@@ -12,10 +12,10 @@ from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.adapters.tables.postgres_projections import PostgresProjections
 from infra.http.whole_pages import WholePages
 from infra.ports.frames import SOCIAL_PARTITIONS
-from infra.runtime import rebuild as rebuilding
-from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.project import Projector
-from infra.runtime.rebuild import Rebuilder
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.projecting.project import Projector
+from infra.runtime.rebuilding import rebuild as rebuilding
+from infra.runtime.rebuilding.rebuild import Rebuilder
 from projections import SOCIAL, graph
 from tests.asking import Asking
 from tests.square import Square

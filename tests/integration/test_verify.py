@@ -16,8 +16,8 @@ from infra.ports.frames import SOCIAL_PARTITIONS
 from infra.ports.keepers import CannotVerify, NotServed, Verified
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Change
-from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.projection import Projection
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.projecting.projection import Projection
 from projections import graph, members, posts
 from tests.integration.tables import SOCIAL, chain, contents, projector, random_log
 from tests.integration.test_rebuild import append_more

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from domain.shared.message import tag_of
 from infra.ports.frames import Frame
 from infra.ports.tables import StoreUnavailable
-from infra.runtime import appliers as appliers_module
-from infra.runtime.applied_history import AppliedAt, AppliedHistory
-from infra.runtime.appliers import ApplierMetrics, Appliers
+from infra.runtime.projecting import appliers as appliers_module
+from infra.runtime.projecting.applied_history import AppliedAt, AppliedHistory
+from infra.runtime.projecting.appliers import ApplierMetrics, Appliers
 from tests.histories import History
 
 EVENTS = list(History(seed=3).events(40))

@@ -19,7 +19,7 @@ from infra.adapters.log.memory_event_log import MemoryEventLog
 from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import Recorded
 from infra.ports.processes import Trace
-from infra.runtime.execute import Executor
+from infra.runtime.commands.execute import Executor
 from processes import erasure as erasure_process
 from processes.erasure import Erasure, take_back
 

@@ -20,8 +20,8 @@ from domain.social.relation.rejections import AcrossBlock
 from infra.adapters.log.memory_event_log import MemoryEventLog
 from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import LogUnavailable, Recorded, StoredAnswer, StreamMoved
-from infra.runtime.execute import ATTEMPTS_MAX, Context, Executor, Look
-from infra.runtime.seen_post import known_member, seen_post
+from infra.runtime.commands.execute import ATTEMPTS_MAX, Context, Executor, Look
+from infra.runtime.commands.seen_post import known_member, seen_post
 from tests.waiting import until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

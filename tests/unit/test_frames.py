@@ -5,8 +5,8 @@ import pytest
 from infra.formats.codec import Line, decode_frame, encode_frame, encode_state
 from infra.ports.frames import Frame, partition_of
 from infra.ports.log import Recorded
-from infra.runtime.frames import Framer, frames_between, parts
-from infra.runtime.project import GapFound, planned
+from infra.runtime.frames.frames import Framer, frames_between, parts
+from infra.runtime.projecting.project import GapFound, planned
 from tests.histories import History
 
 EVENTS = list(History(seed=1).events(400))

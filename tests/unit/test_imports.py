@@ -12,8 +12,8 @@ from infra.adapters.log.memory_event_log import MemoryEventLog
 from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.formats.codec import open_event, username_key
 from infra.ports.log import Recorded
-from infra.runtime.execute import Executor
-from infra.runtime.imports import BadLine, Importer, Line, Summary
+from infra.runtime.commands.execute import Executor
+from infra.runtime.commands.imports import BadLine, Importer, Line, Summary
 
 SECRET = secrets.token_bytes(32)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

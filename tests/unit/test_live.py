@@ -6,7 +6,7 @@ from typing import Any
 
 from infra.ports.frames import SOCIAL_PARTITIONS, Applied
 from infra.ports.reads import ReadsUnavailable
-from infra.runtime.live import Live
+from infra.runtime.projecting.live import Live
 from tests.waiting import until
 
 EVERYWHERE = 10

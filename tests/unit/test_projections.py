@@ -17,7 +17,7 @@ from domain.social.relation.events import Blocked, Followed, Muted, Unblocked, U
 from domain.social.session.events import SessionEnded
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Blank, Change, Close, Insert, Revise
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 from projections import SOCIAL, engagement, graph, members, posts, sessions
 from tests.histories import sealed
 

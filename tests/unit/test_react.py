@@ -13,9 +13,9 @@ from infra.adapters.processes.memory_progress import MemoryProgress
 from infra.formats.codec import Line, encode_state
 from infra.ports.frames import Frame, Unreadable, partition_of
 from infra.ports.log import LogUnavailable, Recorded
-from infra.runtime import react
-from infra.runtime.execute import UNEXPLAINED, Context, Outcome
-from infra.runtime.react import ATTEMPTS_MAX, Process, ProcessRunner, commanding
+from infra.runtime.commands.execute import UNEXPLAINED, Context, Outcome
+from infra.runtime.reacting import react
+from infra.runtime.reacting.react import ATTEMPTS_MAX, Process, ProcessRunner, commanding
 from tests.waiting import until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

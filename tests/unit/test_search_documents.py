@@ -18,7 +18,7 @@ from infra.adapters.search.postgres_documents import pairs
 from infra.ports.log import Recorded
 from infra.ports.search import Build, Touched, Write
 from infra.ports.search_documents import INDICES, MEMBERS, POSTS, Document
-from infra.runtime.search_filling import target_of
+from infra.runtime.indexing.search_filling import target_of
 from projections.search import SEARCH, SEARCH_MEMBERS, SEARCH_POSTS, SEARCH_PRODUCTS
 
 NOON = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)

@@ -23,7 +23,7 @@ from domain.shared.rejection import Invalid
 from infra.adapters.log.memory_event_log import MemoryEventLog
 from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import LogUnavailable, Recorded, StoredAnswer
-from infra.runtime.single_writer import SingleWriter
+from infra.runtime.commands.single_writer import SingleWriter
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MUG = CartItem(product_id="mug", quantity=1, seen_price=Money("EUR", 1))

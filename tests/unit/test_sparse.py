@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from domain.commerce.stock.events import StockReceived
 from infra.ports.frames import Frame
 from infra.ports.log import Recorded
-from infra.runtime.sparse import Sparse
+from infra.runtime.projecting.sparse import Sparse
 from tests.waiting import until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infra.runtime.timers import Errands, Timers
+from infra.runtime.reacting.timers import Errands, Timers
 
 START = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -40,9 +40,9 @@ class Alarm:
 
 @pytest.fixture
 async def alarm(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Alarm]:
-    monkeypatch.setattr("infra.runtime.timers.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("infra.runtime.reacting.timers.LOOK_SECONDS", 0.01)
     # A clock that stands is late by as much as a test takes.
-    monkeypatch.setattr("infra.runtime.timers.BACK_SECONDS", 120.0)
+    monkeypatch.setattr("infra.runtime.reacting.timers.BACK_SECONDS", 120.0)
     alarm = Alarm()
     running = asyncio.create_task(alarm.timers.run())
     yield alarm

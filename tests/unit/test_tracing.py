@@ -10,7 +10,7 @@ from domain.social.post.events import PostPublished
 from infra.composition.operations.tracing_path import told
 from infra.http.correlation import request_id_of
 from infra.ports.log import Recorded
-from infra.runtime.applied_history import AppliedAt
+from infra.runtime.projecting.applied_history import AppliedAt
 from infra.tracing import (
     REQUEST,
     Parent,

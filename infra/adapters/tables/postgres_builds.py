@@ -1,4 +1,4 @@
-"""Making builds of read tables in PostgreSQL: `infra.runtime.rebuild.Builds`."""
+"""Making builds of read tables in PostgreSQL: `infra.runtime.rebuilding.rebuild.Builds`."""
 
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence

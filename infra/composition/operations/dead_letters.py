@@ -16,9 +16,9 @@ from infra.composition.settings import Settings
 from infra.formats.codec import Line, decode_lines, person_of
 from infra.formats.event_shapes import data_of
 from infra.ports.tables import DeadLetter
-from infra.runtime.dead_letters import DeadLetters, Outcome, require_set_aside
 from infra.runtime.event_documents import document
-from infra.runtime.react import ProcessRunner
+from infra.runtime.projecting.dead_letters import DeadLetters, Outcome, require_set_aside
+from infra.runtime.reacting.react import ProcessRunner
 from projections import COMMERCE, SOCIAL
 from projections.search import SEARCH
 

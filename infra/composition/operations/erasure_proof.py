@@ -39,7 +39,7 @@ from infra.composition.operations.export_folders import remembered
 from infra.composition.settings import Settings
 from infra.formats.codec import decode_lines, person_of, personal_fields, username_key
 from infra.ports.log import Recorded
-from infra.runtime.log_ranges import lines_between
+from infra.runtime.frames.log_ranges import lines_between
 
 SIGNED_WITH = "erasure reports"
 TEXTS_MAX = 500

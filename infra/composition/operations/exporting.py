@@ -25,8 +25,8 @@ from infra.formats.codec import Line, decode_lines, people_of
 from infra.formats.event_shapes import opened_by
 from infra.ports.frames import Unreadable
 from infra.ports.log import Recorded
-from infra.runtime.log_ranges import lines_between
-from infra.runtime.rebuild import rare_collections
+from infra.runtime.frames.log_ranges import lines_between
+from infra.runtime.rebuilding.rebuild import rare_collections
 
 KEYS_IN_MEMORY_MAX = 50_000
 LINES_AT_ONCE = 5_000

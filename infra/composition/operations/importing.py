@@ -14,9 +14,9 @@ from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.secrets.keyring import PostgresCredentials, PostgresKeyring, secret
 from infra.adapters.secrets.passwords import Argon2Passwords
 from infra.composition.settings import Settings
-from infra.runtime.execute import Executor
-from infra.runtime.imports import Line, Told
-from infra.runtime.product_imports import ProductImporter
+from infra.runtime.commands.execute import Executor
+from infra.runtime.commands.imports import Line, Told
+from infra.runtime.commands.product_imports import ProductImporter
 
 GZIP_MAGIC = b"\x1f\x8b"
 LINE_BYTES_MAX = 1024 * 1024

@@ -18,9 +18,9 @@ from infra.adapters.tables.sqlite_tables import SqliteTables
 from infra.composition.settings import Settings
 from infra.formats.codec import decode_lines
 from infra.ports.log import Recorded
-from infra.runtime.log_ranges import lines_between
-from infra.runtime.projection import Projection
-from infra.runtime.rebuild import rare_collections
+from infra.runtime.frames.log_ranges import lines_between
+from infra.runtime.projecting.projection import Projection
+from infra.runtime.rebuilding.rebuild import rare_collections
 from projections import COMMERCE, SOCIAL
 
 Progress = Callable[[int, int, int], None]

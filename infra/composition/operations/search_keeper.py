@@ -30,9 +30,9 @@ from infra.ports.keepers import (
 from infra.ports.search import Build, IndexLost, SearchProjection, SearchUnavailable
 from infra.ports.search_documents import POSTS
 from infra.ports.tables import StoreUnavailable
-from infra.runtime.search_comparison import LOOK_SECONDS, SearchComparison
-from infra.runtime.search_filling import writes_of
-from infra.runtime.search_indexing import SearchMetrics
+from infra.runtime.indexing.search_comparison import LOOK_SECONDS, SearchComparison
+from infra.runtime.indexing.search_filling import writes_of
+from infra.runtime.indexing.search_indexing import SearchMetrics
 
 REQUEST_SECONDS = 60.0
 KINDS = {"search_posts": "post", "search_members": "member", "search_products": "product"}

@@ -13,8 +13,8 @@ from infra.composition.services.idle_thread import in_idle_thread
 from infra.composition.settings import Settings
 from infra.ports.keepers import NoSuchKey, Progress, Rebuilt, Verified, Wishes, id_in_key
 from infra.ports.tables import AnyTable, CountTable, Part, RangeTable
-from infra.runtime.projection import Projection
-from infra.runtime.rebuild import Rebuilder, load
+from infra.runtime.projecting.projection import Projection
+from infra.runtime.rebuilding.rebuild import Rebuilder, load
 
 HOUR_SECONDS = 3600.0
 ALSO_CALLED = {

@@ -28,7 +28,7 @@ from infra.ports.keepers import (
 from infra.ports.reads import ReadsUnavailable
 from infra.ports.tables import StoreUnavailable
 from infra.ports.timelines import TimelinesUnavailable
-from infra.runtime.timeline_check import TimelineCheck, Unlike
+from infra.runtime.timelines.timeline_check import TimelineCheck, Unlike
 
 CONNECT_SECONDS = 5.0
 VERSION = 1

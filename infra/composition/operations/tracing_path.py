@@ -22,7 +22,7 @@ from infra.formats.codec import decode_lines, stored_tag
 from infra.ports.frames import partition_of
 from infra.ports.log import Recorded
 from infra.ports.system_state import PROJECTION, SystemState
-from infra.runtime.applied_history import AppliedAt
+from infra.runtime.projecting.applied_history import AppliedAt
 from projections.search import SEARCH
 
 WITHIN = 1_000_000

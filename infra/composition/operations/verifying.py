@@ -17,9 +17,9 @@ from infra.ports.keepers import EXAMPLES_MAX, CannotVerify, NotServed, Progress,
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Blank, Change, Close, Folded, Forget, Insert, Part, Revise
 from infra.runtime.at_once import all_of
-from infra.runtime.log_ranges import lines_between
-from infra.runtime.projection import Projection
-from infra.runtime.rebuild import LOAD_LINES, nothing_told, rare_collections
+from infra.runtime.frames.log_ranges import lines_between
+from infra.runtime.projecting.projection import Projection
+from infra.runtime.rebuilding.rebuild import LOAD_LINES, nothing_told, rare_collections
 
 PACED_LINES = 500
 COMPARED_AT_ONCE = 2

@@ -19,10 +19,10 @@ from infra.composition.settings import Settings
 from infra.ports.keepers import Different, NotServed
 from infra.ports.tables import Add, AnyTable, CountTable, Part
 from infra.ports.timelines import TimelinesUnavailable
-from infra.runtime.audit import Audit, Budget, Drift, Look, Looked
-from infra.runtime.projection import Projection
-from infra.runtime.rebuild import nothing_told
-from infra.runtime.timeline_check import Unlike
+from infra.runtime.projecting.projection import Projection
+from infra.runtime.rebuilding.audit import Audit, Budget, Drift, Look, Looked
+from infra.runtime.rebuilding.rebuild import nothing_told
+from infra.runtime.timelines.timeline_check import Unlike
 from infra.runtime.upkeep import Upkeep
 from projections import COMMERCE, SOCIAL
 

@@ -56,7 +56,7 @@ from infra.http.traced import TracedEntrance
 from infra.measures import Histogram
 from infra.ports.log import Clock, EventLog, LogUnavailable, Recorded, StoredAnswer
 from infra.ports.secrets import Credentials, Keyring, Passwords
-from infra.runtime.execute import Executor
+from infra.runtime.commands.execute import Executor
 from infra.tracing import Spans
 
 ABOUT = About(

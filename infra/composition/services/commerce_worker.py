@@ -27,13 +27,13 @@ from infra.ports.frames import COMMERCE_PARTITIONS, Frame
 from infra.ports.log import LogUnavailable
 from infra.ports.payments import Payments, PaymentSecrets
 from infra.ports.processes import Parked, Progress, Settled
-from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.frames import LogLines
-from infra.runtime.holds import Waiting
-from infra.runtime.paced import Paced
-from infra.runtime.react import ProcessRunner
-from infra.runtime.sagas import Executing, Sagas
-from infra.runtime.single_writer import SingleWriter
+from infra.runtime.commands.single_writer import SingleWriter
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.frames.frames import LogLines
+from infra.runtime.frames.paced import Paced
+from infra.runtime.reacting.holds import Waiting
+from infra.runtime.reacting.react import ProcessRunner
+from infra.runtime.reacting.sagas import Executing, Sagas
 from processes import checkout, reservation_timer, returns
 from processes.reservation_timer import Hold
 

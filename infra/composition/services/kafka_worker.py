@@ -10,7 +10,7 @@ from infra.composition.services.relay import have_topics
 from infra.composition.settings import Settings
 from infra.formats.codec import decode_frame
 from infra.ports.frames import Frame, ProjectionRunner
-from infra.runtime.faust_worker import build_worker
+from infra.runtime.frames.faust_worker import build_worker
 
 log = get_logger(__name__)
 

@@ -11,7 +11,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from infra.runtime.applied_history import AppliedHistory
+from infra.runtime.projecting.applied_history import AppliedHistory
 
 REQUEST_SECONDS = 5.0
 POSITION_DIGITS_MAX = 19

@@ -31,21 +31,21 @@ from infra.composition.settings import Settings
 from infra.composition.tracing import TracedLog, spans_for
 from infra.ports.frames import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
 from infra.ports.keepers import AlreadyRebuilding
-from infra.runtime.applied_spans import AppliedSpans
-from infra.runtime.appliers import ApplierMetrics, Appliers
-from infra.runtime.checkout_outcomes import CheckoutOutcomes
-from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.execute import Executor
-from infra.runtime.fanout import Limits, TimelineFanout
-from infra.runtime.fanout_metrics import FanoutMetrics
-from infra.runtime.paced import Paced
-from infra.runtime.project import PATIENCE_SECONDS, FrameApplier, Projector, persist
-from infra.runtime.projection import Projection
-from infra.runtime.react import ProcessRunner
-from infra.runtime.rebuild import Rebuilder, rare_collections
-from infra.runtime.search_indexing import SearchMetrics
-from infra.runtime.sparse import Sparse
-from infra.runtime.sweep import TimelineSweep
+from infra.runtime.commands.execute import Executor
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.frames.paced import Paced
+from infra.runtime.indexing.search_indexing import SearchMetrics
+from infra.runtime.projecting.applied_spans import AppliedSpans
+from infra.runtime.projecting.appliers import ApplierMetrics, Appliers
+from infra.runtime.projecting.project import PATIENCE_SECONDS, FrameApplier, Projector, persist
+from infra.runtime.projecting.projection import Projection
+from infra.runtime.projecting.sparse import Sparse
+from infra.runtime.reacting.checkout_outcomes import CheckoutOutcomes
+from infra.runtime.reacting.react import ProcessRunner
+from infra.runtime.rebuilding.rebuild import Rebuilder, rare_collections
+from infra.runtime.timelines.fanout import Limits, TimelineFanout
+from infra.runtime.timelines.fanout_metrics import FanoutMetrics
+from infra.runtime.timelines.sweep import TimelineSweep
 from processes.erasure import erasure
 from projections import COMMERCE, SOCIAL
 from projections.home_timeline import effect_of

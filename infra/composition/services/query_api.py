@@ -51,8 +51,8 @@ from infra.ports.search_reads import SearchReads
 from infra.ports.secrets import Keyring
 from infra.ports.system_state import SystemState
 from infra.ports.timelines import TimelineReader, TimelinesUnavailable
-from infra.runtime.frames import LogLines
-from infra.runtime.live import Live
+from infra.runtime.frames.frames import LogLines
+from infra.runtime.projecting.live import Live
 from infra.runtime.system_metrics import SystemMetrics
 from infra.tracing import Spans
 from query_api import (

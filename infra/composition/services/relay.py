@@ -15,7 +15,7 @@ from infra.composition.services.metrics_server import serve_metrics
 from infra.composition.settings import Settings
 from infra.measures import Counts, Gauges
 from infra.ports.frames import BrokerUnavailable
-from infra.runtime.relay import Place, Relay
+from infra.runtime.frames.relay import Place, Relay
 
 TOPICS_RETRY_SECONDS = 1.0
 

@@ -13,9 +13,9 @@ from infra.adapters.tables.postgres_builds import PostgresBuilds
 from infra.composition.settings import Settings
 from infra.ports.keepers import AlreadyRebuilding
 from infra.ports.search import SearchProjection, SearchStore
-from infra.runtime.frames import LogLines
-from infra.runtime.search_filling import Alone, Filling
-from infra.runtime.search_indexing import Pace, SearchIndexing, SearchMetrics, running
+from infra.runtime.frames.frames import LogLines
+from infra.runtime.indexing.search_filling import Alone, Filling
+from infra.runtime.indexing.search_indexing import Pace, SearchIndexing, SearchMetrics, running
 
 
 async def indexing(  # noqa: PLR0913, PLR0917

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from infra.http.problems import invalid_parameter
 from infra.ports.frames import COMMERCE_PARTITIONS, SOCIAL_PARTITIONS
-from infra.runtime.applied_history import AppliedHistory
+from infra.runtime.projecting.applied_history import AppliedHistory
 
 PAGES = "pages"
 PATH = "/applied"

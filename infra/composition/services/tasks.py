@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.projection import Projection
 from projections import COMMERCE, SOCIAL
 from projections.search import COMMERCE_SEARCH, SOCIAL_SEARCH
 

@@ -10,10 +10,10 @@ import structlog
 from domain.shared.message import Command
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Clock, LogUnavailable, Recorded, StreamMoved
-from infra.runtime.execute import Execute
-from infra.runtime.react import Process
-from infra.runtime.sagas import RETRY_SECONDS
-from infra.runtime.timers import Errands, Timers
+from infra.runtime.commands.execute import Execute
+from infra.runtime.reacting.react import Process
+from infra.runtime.reacting.sagas import RETRY_SECONDS
+from infra.runtime.reacting.timers import Errands, Timers
 
 K = TypeVar("K")
 

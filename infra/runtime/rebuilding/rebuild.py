@@ -39,11 +39,11 @@ from infra.ports.keepers import (
 )
 from infra.ports.tables import TableStore
 from infra.runtime.at_once import all_of
-from infra.runtime.embedded import EmbeddedRunner
-from infra.runtime.frames import LogLines, frames_between
-from infra.runtime.log_ranges import lines_between
-from infra.runtime.project import FrameApplier, Projector
-from infra.runtime.projection import Projection
+from infra.runtime.frames.embedded import EmbeddedRunner
+from infra.runtime.frames.frames import LogLines, frames_between
+from infra.runtime.frames.log_ranges import lines_between
+from infra.runtime.projecting.project import FrameApplier, Projector
+from infra.runtime.projecting.projection import Projection
 
 LOAD_LINES = 20_000
 CLOSE_ENOUGH = 2_000

@@ -34,9 +34,9 @@ from infra.ports.search import (
     Write,
 )
 from infra.ports.tables import StoreUnavailable
-from infra.runtime.frames import LogLines, frames_between
-from infra.runtime.project import GapFound, planned
-from infra.runtime.search_filling import Filling, writes_of
+from infra.runtime.frames.frames import LogLines, frames_between
+from infra.runtime.indexing.search_filling import Filling, writes_of
+from infra.runtime.projecting.project import GapFound, planned
 
 log = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry
 
 from infra.measures import FRESHNESS_SECONDS, Gauges, Histogram, Labels
-from infra.runtime.fanout_steps import FanoutCounts
+from infra.runtime.timelines.fanout_steps import FanoutCounts
 
 STEPS = ("own_lists", "dropped", "refused", "promoted", "demoted", "shared", "helped")
 

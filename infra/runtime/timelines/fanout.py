@@ -33,8 +33,15 @@ from infra.ports.timelines import (
     TimelineStore,
     TimelinesUnavailable,
 )
-from infra.runtime.audience import Audience, Audiences, audience_of
-from infra.runtime.fanout_steps import NOBODY, FanoutCounts, Known, Sent, StepRefused, Steps
+from infra.runtime.timelines.audience import Audience, Audiences, audience_of
+from infra.runtime.timelines.fanout_steps import (
+    NOBODY,
+    FanoutCounts,
+    Known,
+    Sent,
+    StepRefused,
+    Steps,
+)
 
 log = structlog.get_logger(__name__)
 

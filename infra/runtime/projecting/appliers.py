@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 from domain.shared.message import tag_of
 from infra.measures import FRESHNESS_SECONDS, Counts, Gauges, Histogram, Labels
 from infra.ports.frames import Frame
-from infra.runtime.applied_history import AppliedHistory, Batch
-from infra.runtime.applied_spans import AppliedSpans
-from infra.runtime.project import FrameApplier
+from infra.runtime.projecting.applied_history import AppliedHistory, Batch
+from infra.runtime.projecting.applied_spans import AppliedSpans
+from infra.runtime.projecting.project import FrameApplier
 
 Seen = Callable[[Sequence[Frame]], None]
 

@@ -16,7 +16,7 @@ from structlog.stdlib import get_logger
 from infra.formats.codec import FrameLines
 from infra.ports.frames import BrokerUnavailable, PlaceLost
 from infra.ports.log import LogUnavailable
-from infra.runtime.frames import Framer, LogLines
+from infra.runtime.frames.frames import Framer, LogLines
 
 LINES_MAX = 10_000
 FRAME_LINES_MAX = 500

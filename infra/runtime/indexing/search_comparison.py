@@ -16,7 +16,7 @@ import msgspec
 from domain.shared.identifiers import id_number
 from infra.ports.keepers import EXAMPLES_MAX, Different, Progress
 from infra.ports.search import DocumentSource, Found, SearchStore, Served, Write
-from infra.runtime.search_filling import encode
+from infra.runtime.indexing.search_filling import encode
 
 LOOKS = 6
 LOOK_SECONDS = 1.0

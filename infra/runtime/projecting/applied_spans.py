@@ -7,7 +7,7 @@ from infra.tracing import Span, Spans, event_span, span_of, trace_of
 
 
 class AppliedSpans:
-    """Told of batches once they are applied; see `infra.runtime.appliers.Appliers`."""
+    """Told of batches once they are applied; see `infra.runtime.projecting.appliers.Appliers`."""
 
     def __init__(self, spans: Spans) -> None:
         self._spans = spans

@@ -19,9 +19,9 @@ from infra.formats.codec import EVENT_CLASSES, encode_state, stored_tag
 from infra.ports.frames import Frame, Unreadable, ordering_key, partition_of
 from infra.ports.log import LogUnavailable, Recorded
 from infra.ports.tables import Change, DeadLetter, StoreUnavailable, TableStore, TableTransaction
-from infra.runtime.alike import Alike
-from infra.runtime.frames import LogLines, frames_between
-from infra.runtime.projection import Projection
+from infra.runtime.frames.frames import LogLines, frames_between
+from infra.runtime.projecting.alike import Alike
+from infra.runtime.projecting.projection import Projection
 
 CATCH_UP_LINES = 5_000
 PATIENCE_SECONDS = 60.0

@@ -18,8 +18,8 @@ from infra.formats.codec import Line, decode_lines, encode_state, stored_tag
 from infra.ports.frames import SOCIAL_PARTITIONS, Frame, Unreadable, ordering_key
 from infra.ports.log import LogUnavailable, Recorded, StreamMoved
 from infra.ports.processes import Parked, Progress, Settled
-from infra.runtime.execute import Context, Execute
-from infra.runtime.frames import LogLines, frames_between
+from infra.runtime.commands.execute import Context, Execute
+from infra.runtime.frames.frames import LogLines, frames_between
 
 ATTEMPTS_MAX = 5
 BACKOFF_SECONDS = 0.1

@@ -4,7 +4,7 @@ from domain.social.member.decider import member_stream, require_member
 from domain.social.post.commands import SeenPost
 from domain.social.post.decider import post_stream, see
 from domain.social.relation.decider import Relation, relation_stream
-from infra.runtime.execute import Look
+from infra.runtime.commands.execute import Look
 
 STRANGERS = Relation()
 

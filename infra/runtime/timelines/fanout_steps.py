@@ -24,7 +24,7 @@ from infra.ports.timelines import (
     TimelineStore,
     TimelinesUnavailable,
 )
-from infra.runtime.audience import Audience, Audiences, Begun
+from infra.runtime.timelines.audience import Audience, Audiences, Begun
 
 log = structlog.get_logger(__name__)
 

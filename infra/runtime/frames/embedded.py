@@ -10,7 +10,7 @@ from structlog.stdlib import get_logger
 from infra.ports.frames import Frame, ProjectionRunner
 from infra.ports.log import LogUnavailable
 from infra.ports.tables import StoreUnavailable
-from infra.runtime.frames import LogLines, frames_between
+from infra.runtime.frames.frames import LogLines, frames_between
 
 LINES_MAX = 5_000
 WAIT_SECONDS = 1.0

@@ -29,7 +29,7 @@ from domain.social.relation.commands import FollowMember
 from infra.formats.codec import username_key
 from infra.ports.log import Clock, KeyTaken, LogUnavailable, StoredAnswer
 from infra.ports.secrets import Credentials, Keyring
-from infra.runtime.execute import Context, Executor, Outcome
+from infra.runtime.commands.execute import Context, Executor, Outcome
 
 LINES_AT_ONCE = 5_000
 FOLLOWS_AT_ONCE = 500

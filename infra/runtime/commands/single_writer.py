@@ -16,7 +16,7 @@ from domain.shared.message import Command
 from domain.shared.rejection import Invalid, Rejection
 from infra.ports.log import Clock, EventLog, Recorded, StreamMoved
 from infra.ports.secrets import Keyring
-from infra.runtime.execute import (
+from infra.runtime.commands.execute import (
     UNEXPLAINED,
     Context,
     Decided,

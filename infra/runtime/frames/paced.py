@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from infra.formats.codec import Line
-from infra.runtime.frames import LogLines
+from infra.runtime.frames.frames import LogLines
 
 
 class Paced:

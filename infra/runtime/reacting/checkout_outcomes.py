@@ -20,7 +20,7 @@ OTHER = "other"
 
 
 class CheckoutOutcomes:
-    """Told of frames once they have been applied; see `infra.runtime.appliers.Appliers`."""
+    """Told of frames once they have been applied: see `projecting.appliers.Appliers`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._ended = Counts(

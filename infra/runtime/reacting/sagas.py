@@ -22,9 +22,9 @@ from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Clock, LogUnavailable, Recorded, StreamMoved
 from infra.ports.payments import Authorise, Payments, PaymentSecrets, SubmitDetails, Unanswered
 from infra.ports.sagas import Answered, Cause, Next, Question, Saga, StockNews
-from infra.runtime.execute import UNEXPLAINED, Context, Outcome, State
-from infra.runtime.react import Process
-from infra.runtime.timers import Errands, Timers
+from infra.runtime.commands.execute import UNEXPLAINED, Context, Outcome, State
+from infra.runtime.reacting.react import Process
+from infra.runtime.reacting.timers import Errands, Timers
 
 ROUNDS_MAX = 20
 REACTIONS_AT_ONCE = 256

@@ -8,8 +8,8 @@ from structlog.stdlib import get_logger
 
 from infra.formats.codec import Line, decode_lines
 from infra.ports.tables import DeadLetter, TableStore, TableTransaction
-from infra.runtime.project import attempt, described
-from infra.runtime.projection import Projection
+from infra.runtime.projecting.project import attempt, described
+from infra.runtime.projecting.projection import Projection
 
 log = get_logger(__name__)
 

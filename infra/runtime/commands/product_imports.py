@@ -29,8 +29,8 @@ from domain.shared.message import Command
 from domain.shared.money import Money
 from domain.shared.rejection import Rejection
 from infra.ports.log import KeyTaken, StoredAnswer
-from infra.runtime.execute import Context
-from infra.runtime.imports import Importer, Line, chunks, reason
+from infra.runtime.commands.execute import Context
+from infra.runtime.commands.imports import Importer, Line, chunks, reason
 
 PRODUCTS_AT_ONCE = 500
 REFERENCE = "import"

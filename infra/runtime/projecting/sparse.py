@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from infra.ports.frames import Frame
 from infra.ports.log import LogUnavailable
 from infra.ports.tables import StoreUnavailable
-from infra.runtime.project import FrameApplier
+from infra.runtime.projecting.project import FrameApplier
 
 QUIET_SECONDS = 0.5
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from infra.formats.codec import Line
-from infra.runtime.frames import LogLines
+from infra.runtime.frames.frames import LogLines
 
 LINES_AT_ONCE = 5_000
 

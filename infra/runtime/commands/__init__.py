@@ -1,0 +1,1 @@
+"""Runs commands: one at a time a stream, from people, files and processes."""

@@ -1,0 +1,1 @@
+"""Cuts the log into frames and brings them to whoever applies them."""

@@ -1,0 +1,1 @@
+"""Keeps search indices: fills them, follows the log, compares them with the tables."""

@@ -1,0 +1,1 @@
+"""Runs processes and sagas: hands them events, keeps their timers, counts how they end."""

@@ -1,0 +1,1 @@
+"""Keeps home timelines: pushes entries, checks them, buries what is gone."""
