@@ -13,9 +13,9 @@ from domain.shared.identifiers import id_number, id_text
 from domain.shared.money import Money, total
 from infra.http.openapi import Operation, described
 from infra.ports.commerce_reads import CartRow, ProductRow
-from query_api.commerce_shapes import CartLine, CartPage, amount
 from query_api.market import Market, answer, units
 from query_api.parameters import LOG_POSITION
+from query_api.shapes.commerce import CartLine, CartPage, amount
 
 TAG = "Cart"
 NOTHING = Money("EUR", 0)

@@ -9,9 +9,9 @@ from starlette.routing import Route
 from domain.shared.identifiers import id_number, id_text
 from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import not_found
-from query_api.commerce_shapes import CheckoutPage, Failure, Step
 from query_api.market import Market, answer, id_in_path
 from query_api.parameters import LOG_POSITION
+from query_api.shapes.commerce import CheckoutPage, Failure, Step
 
 TAG = "Checkouts"
 

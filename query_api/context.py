@@ -14,9 +14,9 @@ from infra.ports.log import Clock
 from infra.ports.reads import Reads
 from infra.ports.secrets import Keyring
 from query_api.as_of import position_asked
-from query_api.items import Items, NoProducts, ProductCards
-from query_api.stages import Stages
-from query_api.viewers import NOBODY, Viewer, Viewers
+from query_api.timelines.items import Items, NoProducts, ProductCards
+from query_api.timelines.stages import Stages
+from query_api.timelines.viewers import NOBODY, Viewer, Viewers
 
 Headers = Iterable[tuple[bytes, bytes]]
 

@@ -18,12 +18,12 @@ from infra.http.problems import not_found, unauthenticated
 from infra.ports.log import OPEN
 from infra.ports.reads import Pulled, Way
 from query_api.context import Context, post_number
-from query_api.items import Item
 from query_api.parameters import LOG_POSITION
-from query_api.pipeline import page_of
 from query_api.recommended import Recommendations
-from query_api.skeletons import skeleton_of
-from query_api.viewers import NOBODY, Viewer
+from query_api.timelines.items import Item
+from query_api.timelines.pipeline import page_of
+from query_api.timelines.skeletons import skeleton_of
+from query_api.timelines.viewers import NOBODY, Viewer
 
 TIMELINE_MAX = 800
 POLICY = "latest"

@@ -21,16 +21,16 @@ from infra.http.entrance import HEADERS_KEY, Begun
 from infra.http.lists import LIMIT_DEFAULT, choice_of, limit_of
 from infra.http.openapi import Operation, Parameter
 from query_api import past
-from query_api.bookmarks import Bookmark, bookmark_of_recommended, encoded, recommended_in
 from query_api.context import Context
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
-from query_api.pipeline import Selection, Since, later_page_of, page_of, rank
-from query_api.present import page_json, post_page
-from query_api.quick import latest_of, quick_page
 from query_api.recommended import Recommendations, recommended_posts
-from query_api.shapes import FeedPage
-from query_api.skeletons import Place, Skeleton, Skeletons
-from query_api.viewers import Latest, Viewer
+from query_api.shapes.social import FeedPage
+from query_api.timelines.bookmarks import Bookmark, bookmark_of_recommended, encoded, recommended_in
+from query_api.timelines.pipeline import Selection, Since, later_page_of, page_of, rank
+from query_api.timelines.present import page_json, post_page
+from query_api.timelines.quick import latest_of, quick_page
+from query_api.timelines.skeletons import Place, Skeleton, Skeletons
+from query_api.timelines.viewers import Latest, Viewer
 
 log = structlog.get_logger(__name__)
 

@@ -20,10 +20,10 @@ from infra.ports.frames import Applied
 from infra.ports.log import Clock
 from infra.ports.reads import ReadsUnavailable
 from query_api.as_of import position_asked
-from query_api.commerce_shapes import ProductPage, Seller, money
-from query_api.generations import Generations
-from query_api.items import Items
-from query_api.shapes import ProductCard
+from query_api.caches.generations import Generations
+from query_api.shapes.commerce import ProductPage, Seller, money
+from query_api.shapes.social import ProductCard
+from query_api.timelines.items import Items
 
 PRODUCTS_MAX = 50_000
 CARDS_SECONDS = 1.0
@@ -68,7 +68,7 @@ def product_page(row: ProductRow) -> ProductPage:
 
 
 class Products:
-    """The local cache of products, and `query_api.items.ProductCards` for posts that show them.
+    """The local cache of products, and `query_api.timelines.items.ProductCards` for posts that show them.
 
     Nothing cached outlives its truth: what projections tell of is forgotten, and while nobody
     tells us nothing is kept. What was being fetched when it changed is not kept either.
@@ -127,7 +127,7 @@ class Products:
         return found
 
     async def cards(self, product_ids: Collection[str]) -> Mapping[str, ProductCard]:
-        """See `query_api.items.ProductCards`: posts are shown without what cannot be read now."""
+        """See `query_api.timelines.items.ProductCards`: posts are shown without what cannot be read now."""
         return await shown(self.get(numbers_of(product_ids)))
 
     async def cards_at(

@@ -16,7 +16,9 @@ from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import not_found
 from infra.ports.commerce_reads import Moment, OrderRow
 from infra.ports.log import OPEN
-from query_api.commerce_shapes import (
+from query_api.market import Market, answer, id_in_path
+from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
+from query_api.shapes.commerce import (
     OrderItem,
     OrderList,
     OrderPage,
@@ -26,8 +28,6 @@ from query_api.commerce_shapes import (
     amount,
     money,
 )
-from query_api.market import Market, answer, id_in_path
-from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
 from query_api.walk import Walk
 
 TAG = "Orders"

@@ -9,8 +9,8 @@ from functools import partial
 from domain.shared.identifiers import id_text
 from infra.ports.reads import EntryRow
 from query_api.context import Context
-from query_api.items import Drawing, Item, prepare
-from query_api.viewers import NOBODY, Viewer
+from query_api.timelines.items import Drawing, Item, prepare
+from query_api.timelines.viewers import NOBODY, Viewer
 
 
 async def viewer_at(context: Context, viewer: Viewer, position: int) -> Viewer:

@@ -17,11 +17,11 @@ from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import not_found
 from query_api import past
 from query_api.context import Context, post_number
-from query_api.items import Item
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
-from query_api.present import post_page
-from query_api.shapes import FeedItem, PostPage
-from query_api.viewers import Viewer
+from query_api.shapes.social import FeedItem, PostPage
+from query_api.timelines.items import Item
+from query_api.timelines.present import post_page
+from query_api.timelines.viewers import Viewer
 from query_api.walk import Walk, collect
 
 TAG = "Posts"

@@ -15,9 +15,9 @@ from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import invalid_parameter, not_found
 from infra.ports.commerce_reads import ProductFilter
 from infra.ports.log import OPEN
-from query_api.commerce_shapes import ProductList, ProductPage
 from query_api.market import Market, answer, encode, number_of, product_page
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
+from query_api.shapes.commerce import ProductList, ProductPage
 from query_api.walk import Walk
 
 TAG = "Products"

@@ -14,12 +14,12 @@ import msgspec
 from infra.http.consistency import Applied
 from infra.ports.discovery import WINDOW, Discovery, PopularPost, TaggedPost
 from infra.ports.log import Clock
-from query_api.board import Board
+from query_api.caches.kept import Kept
 from query_api.context import Context
-from query_api.items import TAIL_BYTES, Flags, Item, tail
-from query_api.kept import Kept
 from query_api.suggestions import popular_with
-from query_api.viewers import Viewer
+from query_api.timelines.items import TAIL_BYTES, Flags, Item, tail
+from query_api.timelines.viewers import Viewer
+from query_api.trends.board import Board
 
 POPULAR_MAX = 60
 POSTS_EACH = 3

@@ -22,11 +22,11 @@ from infra.ports.search_reads import ANYTHING, Kind, ProductFilters, ProductOrde
 from query_api.context import Context
 from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
 from query_api.products import FILTERS, price_of, truth_of
-from query_api.search_index import SearchIndex
 from query_api.search_kinds import Asked, Found, Members, Posts, Products
-from query_api.search_lists import First, Page, Results, page_of
-from query_api.search_query import LENGTH_MAX, QueryInvalid, parse
-from query_api.search_shapes import FoundPosts, FoundProducts, FoundUsers, counts_of
+from query_api.searching.search_index import SearchIndex
+from query_api.searching.search_lists import First, Page, Results, page_of
+from query_api.searching.search_query import LENGTH_MAX, QueryInvalid, parse
+from query_api.shapes.searching import FoundPosts, FoundProducts, FoundUsers, counts_of
 from query_api.walk import Walk
 
 TAG = "Discovery"

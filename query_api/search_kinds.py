@@ -21,15 +21,23 @@ from infra.ports.search_reads import (
     Query,
 )
 from query_api.context import Context
-from query_api.items import Item
 from query_api.market import Market, Product
-from query_api.pipeline import is_shown
-from query_api.present import posts_json
-from query_api.search_index import SearchIndex
-from query_api.search_lists import NEWEST, Candidate, First, Listing, Rest, Visible, asked_for
-from query_api.shapes import Profile
+from query_api.searching.search_index import SearchIndex
+from query_api.searching.search_lists import (
+    NEWEST,
+    Candidate,
+    First,
+    Listing,
+    Rest,
+    Visible,
+    asked_for,
+)
+from query_api.shapes.social import Profile
+from query_api.timelines.items import Item
+from query_api.timelines.pipeline import is_shown
+from query_api.timelines.present import posts_json
+from query_api.timelines.viewers import Viewer
 from query_api.users import profiles
-from query_api.viewers import Viewer
 
 S = TypeVar("S")
 encode = msgspec.json.Encoder().encode

@@ -16,12 +16,12 @@ from infra.http.lists import limit_of
 from infra.http.openapi import Operation, described
 from infra.http.problems import unauthenticated
 from infra.ports.discovery import Discovery, SecondHop
+from query_api.caches.kept import Kept
 from query_api.context import Context
-from query_api.kept import Kept
 from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
-from query_api.shapes import Profile
+from query_api.shapes.social import Profile
+from query_api.timelines.viewers import NOBODY, Viewer
 from query_api.users import profiles
-from query_api.viewers import NOBODY, Viewer
 from query_api.walk import Walk
 
 SUGGESTED_MAX = 200

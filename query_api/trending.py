@@ -19,9 +19,9 @@ from infra.http.openapi import Operation, described
 from infra.ports.discovery import Discovery, Trend
 from infra.ports.reads import ReadsUnavailable
 from query_api.as_of import moment_of
-from query_api.board import Board, Categories
 from query_api.context import Context
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
+from query_api.trends.board import Board, Categories
 
 LIMIT, _ = LIST_PARAMETERS
 

@@ -22,14 +22,14 @@ from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import invalid_parameter
 from infra.ports.discovery import TagCount, TagReads
 from infra.ports.log import OPEN
+from query_api.caches.flights import Flights
 from query_api.context import Context
-from query_api.flights import Flights
 from query_api.market import Market
 from query_api.parameters import LOG_POSITION
-from query_api.search_index import SearchIndex
-from query_api.shapes import Profile
+from query_api.searching.search_index import SearchIndex
+from query_api.shapes.social import Profile
+from query_api.timelines.viewers import NOBODY, Viewer
 from query_api.users import profiles
-from query_api.viewers import NOBODY, Viewer
 
 LENGTH_MAX = 100
 WORDS_MAX = 5

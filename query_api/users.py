@@ -23,9 +23,9 @@ from query_api import past
 from query_api.context import Context, member_number
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
 from query_api.posts import visible_posts
-from query_api.present import post_page
-from query_api.shapes import PostPage, Profile, UserPage
-from query_api.viewers import NOBODY, Viewer
+from query_api.shapes.social import PostPage, Profile, UserPage
+from query_api.timelines.present import post_page
+from query_api.timelines.viewers import NOBODY, Viewer
 from query_api.walk import Walk, collect
 
 TAG = "Users"

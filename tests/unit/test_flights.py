@@ -3,8 +3,7 @@
 import asyncio
 
 import pytest
-
-from query_api.flights import Flights
+from query_api.caches.flights import Flights
 
 
 class Kitchen:

@@ -12,6 +12,14 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
+from query_api.searching.search_index import SearchIndex
+from query_api.timelines.cache_metrics import measure_caches
+from query_api.timelines.current import CachesFollow, RevocationsFollow
+from query_api.timelines.items import Items, NoProducts
+from query_api.timelines.skeletons import Skeletons
+from query_api.timelines.stages import Stages
+from query_api.timelines.viewers import Viewers
+from query_api.trends.board import Board, Categories
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -69,22 +77,14 @@ from query_api import (
     typeahead,
     users,
 )
-from query_api.board import Board, Categories
-from query_api.cache_metrics import measure_caches
 from query_api.context import Context
-from query_api.current import CachesFollow, RevocationsFollow
 from query_api.feed import Feed
 from query_api.firehose import PATH as FIREHOSE
 from query_api.firehose import Firehose
 from query_api.firehose import routes as firehose_routes
-from query_api.items import Items, NoProducts
 from query_api.market import AppliedBeside, AppliedHere, Market, PostsFollow, Products
 from query_api.recommended import Recommendations
-from query_api.search_index import SearchIndex
-from query_api.skeletons import Skeletons
-from query_api.stages import Stages
 from query_api.suggestions import PopularAccounts
-from query_api.viewers import Viewers
 
 ABOUT = About(
     "Plaza: queries",

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
-from query_api.flights import Flights
+from query_api.caches.flights import Flights
 
 LOADS_MAX = 10_000
 

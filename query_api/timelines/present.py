@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from query_api.items import Item
-from query_api.viewers import Viewer
+from query_api.timelines.items import Item
+from query_api.timelines.viewers import Viewer
 
 Page = list[tuple[bytes, bytes]]
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
-from query_api.items import Item
+from query_api.timelines.items import Item
 
 PLACE = Struct("<QQ")
 NUMBER_BYTES = 8

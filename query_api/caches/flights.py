@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
-from query_api.generations import Generations
+from query_api.caches.generations import Generations
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""What searching needs before pages: the language, the indices, lists that keep their order."""

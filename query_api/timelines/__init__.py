@@ -1,0 +1,1 @@
+"""How a page of a timeline comes about, and the local caches it is joined from."""
