@@ -68,7 +68,7 @@ def product_page(row: ProductRow) -> ProductPage:
 
 
 class Products:
-    """The local cache of products, and `query_api.timelines.items.ProductCards` for posts that show them.
+    """The local cache of products, and `ProductCards` for posts that show them.
 
     Nothing cached outlives its truth: what projections tell of is forgotten, and while nobody
     tells us nothing is kept. What was being fetched when it changed is not kept either.
@@ -127,7 +127,7 @@ class Products:
         return found
 
     async def cards(self, product_ids: Collection[str]) -> Mapping[str, ProductCard]:
-        """See `query_api.timelines.items.ProductCards`: posts are shown without what cannot be read now."""
+        """See `ProductCards`: posts are shown without what cannot be read now."""
         return await shown(self.get(numbers_of(product_ids)))
 
     async def cards_at(

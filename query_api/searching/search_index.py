@@ -10,13 +10,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from query_api.caches.flights import Flights
-from query_api.caches.generations import Generations
 
 from infra.http.consistency import WAIT_SECONDS, behind
 from infra.http.problems import Problem, unavailable
 from infra.ports.log import Clock
 from infra.ports.search_reads import IndexState, Kind, Query, SearchReads, SearchUnanswered
+from query_api.caches.flights import Flights
+from query_api.caches.generations import Generations
 
 ANSWERS_MAX = 2_000
 WORDS_MAX = 100_000

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
-from query_api.shapes.social import Money
 
 from domain.commerce.cart.problems import CartProblem
 from domain.shared.money import Money as Amount
+from query_api.shapes.social import Money
 
 
 def money(currency: str, value: int) -> Money:

@@ -3,10 +3,10 @@
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
-from query_api.shapes.commerce import ProductPage
-from query_api.shapes.social import FeedItem, Profile
 
 from infra.ports.search_reads import Facets
+from query_api.shapes.commerce import ProductPage
+from query_api.shapes.social import FeedItem, Profile
 
 Filled = Annotated[
     float,

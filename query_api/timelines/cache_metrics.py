@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry
+
+from infra.measures import Gauges, Labels
 from query_api.timelines.items import Items
 from query_api.timelines.stages import Stages
 from query_api.timelines.viewers import Viewers
-
-from infra.measures import Gauges, Labels
 
 KEPT, OTHERS = "pushed", ("pulled", "degraded")
 

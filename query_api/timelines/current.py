@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-from query_api.timelines.items import Items
-from query_api.timelines.viewers import Viewers
-
 from infra.http.authentication import Revocations
 from infra.ports.frames import Applied
+from query_api.timelines.items import Items
+from query_api.timelines.viewers import Viewers
 
 SESSION_SECONDS_MAX = 400 * 86_400
 

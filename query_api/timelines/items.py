@@ -11,14 +11,14 @@ from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import UNSET
-from query_api.caches.generations import Generations
-from query_api.caches.told import ToldCache
-from query_api.shapes.social import AuthorCard, FeedItem, ProductCard
 
 from domain.shared.identifiers import id_text
 from infra.ports.log import OPEN
 from infra.ports.reads import Cards, MemberRow, PostRow, Reads, RepostRow
 from infra.ports.secrets import Keyring
+from query_api.caches.generations import Generations
+from query_api.caches.told import ToldCache
+from query_api.shapes.social import AuthorCard, FeedItem, ProductCard
 
 ITEMS_MAX = 200_000
 

@@ -7,10 +7,9 @@ step is a function of its own, so that fetching, privacy and rendering are teste
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from infra.formats.packed_timeline import Entries
 from query_api.timelines.items import Item, Items
 from query_api.timelines.viewers import Viewer
-
-from infra.formats.packed_timeline import Entries
 
 
 @dataclass

@@ -10,10 +10,10 @@ from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
-from query_api.timelines.items import Item, Items
-from query_api.timelines.viewers import Checked, Latest, Viewer
 
 from infra.formats.packed_timeline import BYTES_PER_SLOT, MASK, REPOST
+from query_api.timelines.items import Item, Items
+from query_api.timelines.viewers import Checked, Latest, Viewer
 
 SLACK_SLOTS = 8
 """Reposts take two slots; pages with more of them than this take a second look."""

@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import structlog
-from query_api.timelines.stages import Stages
-from query_api.timelines.viewers import CelebritiesUnknown, Viewer
 
 from infra.formats.packed_timeline import (
     BYTES_PER_SLOT,
@@ -37,6 +35,8 @@ from infra.ports.timelines import (
     TimelineReader,
     TimelinesUnavailable,
 )
+from query_api.timelines.stages import Stages
+from query_api.timelines.viewers import CelebritiesUnknown, Viewer
 
 log = structlog.get_logger(__name__)
 

@@ -7,13 +7,12 @@ somebody who blocked them.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from query_api.caches.generations import Generations
-from query_api.caches.told import ToldCache
-from query_api.timelines.items import Flags
-
 from domain.shared.identifiers import id_number, id_text
 from infra.formats.packed_timeline import BYTES_PER_SLOT
 from infra.ports.reads import Reads
+from query_api.caches.generations import Generations
+from query_api.caches.told import ToldCache
+from query_api.timelines.items import Flags
 
 VIEWERS_MAX = 100_000
 EXTRA_KNOWN_MAX = 5_000

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from query_api.caches.kept import Kept
-from query_api.trends.live_tags import LiveTags, board_at
-
 from domain.shared.text import case_folded
 from infra.http.consistency import Applied
 from infra.ports.discovery import Demand, TagCount, TagUses, Trend
 from infra.ports.log import Clock
 from infra.ports.reads import ReadsUnavailable
+from query_api.caches.kept import Kept
+from query_api.trends.live_tags import LiveTags, board_at
 
 TOPICS_MAX = 100
 TAGS_MAX = 20_000

@@ -12,10 +12,10 @@ from datetime import datetime
 
 import numpy as np
 import structlog
-from query_api.trends.tag_window import USES_MAX, Ranking, TagWindow, picked
 
 from infra.ports.discovery import WINDOW, TagUses, Trend, Uses
 from infra.ports.log import OPEN, Clock
+from query_api.trends.tag_window import USES_MAX, Ranking, TagWindow, picked
 
 AUTHORS_AT_ONCE = 200
 NAMES_MAX = 50_000

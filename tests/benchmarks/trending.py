@@ -11,7 +11,6 @@ from datetime import timedelta
 
 import psycopg
 import uvloop
-from query_api.trends.live_tags import LiveTags
 
 from domain.events import AnyEvent
 from domain.shared.message import tag_of
@@ -26,6 +25,7 @@ from infra.runtime.frames.embedded import EmbeddedRunner
 from infra.runtime.projecting.project import Projector
 from infra.runtime.rebuilding.rebuild import LOAD_LINES, rare_collections
 from projections import tags
+from query_api.trends.live_tags import LiveTags
 from tests.benchmarks.harness import Result, interleaved
 from tests.benchmarks.own_postgres import own_postgres
 from tests.benchmarks.rebuild import NOON, read_and_decode

@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import pytest
 from opensearchpy import AsyncOpenSearch
-from query_api.searching.search_query import parse
 
 from domain.shared.identifiers import id_number, make_id
 from infra.adapters.search.opensearch_search import OpenSearchReads
@@ -25,6 +24,7 @@ from infra.adapters.search.search_guard import Guard
 from infra.adapters.search.text_analysis import analysed, prefix_words, tokens
 from infra.ports.search_documents import PRODUCTS, ProductDocument
 from infra.ports.search_reads import PostRanking, ProductFilters
+from query_api.searching.search_query import parse
 from tests.finding import PATIENT
 from tests.searching import empty
 

@@ -13,8 +13,6 @@ from typing import Any
 import psycopg
 import pytest
 from msgspec import structs
-from query_api.trends.live_tags import LiveTags, board_at
-from query_api.trends.tag_window import USES_MAX
 
 from infra.adapters.reads.postgres_discovery import PostgresDiscovery
 from infra.composition.operations.verifying import verify
@@ -23,6 +21,8 @@ from infra.ports.discovery import Trend
 from infra.ports.log import OPEN
 from infra.servers.kafka import start_kafka
 from projections import tags
+from query_api.trends.live_tags import LiveTags, board_at
+from query_api.trends.tag_window import USES_MAX
 from tests.asking import discovering
 from tests.contract.runners import RUNNERS
 from tests.integration.tables import forget_tables

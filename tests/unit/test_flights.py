@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from query_api.caches.flights import Flights
 
 

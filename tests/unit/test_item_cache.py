@@ -4,12 +4,11 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from query_api.timelines.items import Items, NoProducts
-
 from domain.shared.identifiers import id_text
 from infra.adapters.secrets.memory_keyring import MemoryKeyring
 from infra.ports.log import OPEN
 from infra.ports.reads import Cards, MemberRow, PostRow, RepostRow
+from query_api.timelines.items import Items, NoProducts
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ANN, BOB = 1, 2

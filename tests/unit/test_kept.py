@@ -2,9 +2,8 @@
 
 import asyncio
 
-from query_api.caches.kept import FRESH_TIMES, STALE_TIMES, Kept
-
 from infra.http.consistency import Applied
+from query_api.caches.kept import FRESH_TIMES, STALE_TIMES, Kept
 
 COST = 2.0
 

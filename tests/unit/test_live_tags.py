@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from query_api.trends.live_tags import LiveTags
 
 from infra.ports.discovery import TagChanges, Uses, UsesRead
 from infra.ports.log import OPEN
+from query_api.trends.live_tags import LiveTags
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AT_ONCE = 2

@@ -3,11 +3,11 @@
 import random
 
 import pytest
+
+from infra.formats.packed_timeline import encode_entries
 from query_api.timelines.bookmarks import Bookmark, encoded
 from query_api.timelines.quick import Newest, newest_of, once_each
 from query_api.timelines.viewers import Viewer
-
-from infra.formats.packed_timeline import encode_entries
 
 WANTED = 21
 

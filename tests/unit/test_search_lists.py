@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
-from query_api.searching.search_lists import SPARE, Candidate, Listing, Results, asked_for, page_of
 
 from infra.http.cursors import Cursors
 from infra.http.problems import Problem
 from infra.ports.log import OPEN
+from query_api.searching.search_lists import SPARE, Candidate, Listing, Results, asked_for, page_of
 from query_api.walk import Walk
 
 CURSORS = Cursors(b"k" * 32)

@@ -7,10 +7,10 @@ from itertools import chain
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from query_api.searching.search_query import LENGTH_MAX, TERMS_MAX, QueryInvalid, parse
 
 from domain.shared.text import case_folded
 from infra.ports.search_reads import Query, Terms
+from query_api.searching.search_query import LENGTH_MAX, TERMS_MAX, QueryInvalid, parse
 
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 

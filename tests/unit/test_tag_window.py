@@ -3,9 +3,9 @@
 import random
 
 import numpy as np
-from query_api.trends.tag_window import WINDOW_SECONDS, TagWindow
 
 from infra.ports.discovery import UNIT, Uses
+from query_api.trends.tag_window import WINDOW_SECONDS, TagWindow
 
 NOW = 1_800_000_000
 Use = tuple[int, int, int, int]

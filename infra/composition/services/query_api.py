@@ -12,14 +12,6 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.process_collector import ProcessCollector
-from query_api.searching.search_index import SearchIndex
-from query_api.timelines.cache_metrics import measure_caches
-from query_api.timelines.current import CachesFollow, RevocationsFollow
-from query_api.timelines.items import Items, NoProducts
-from query_api.timelines.skeletons import Skeletons
-from query_api.timelines.stages import Stages
-from query_api.timelines.viewers import Viewers
-from query_api.trends.board import Board, Categories
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -84,7 +76,15 @@ from query_api.firehose import Firehose
 from query_api.firehose import routes as firehose_routes
 from query_api.market import AppliedBeside, AppliedHere, Market, PostsFollow, Products
 from query_api.recommended import Recommendations
+from query_api.searching.search_index import SearchIndex
 from query_api.suggestions import PopularAccounts
+from query_api.timelines.cache_metrics import measure_caches
+from query_api.timelines.current import CachesFollow, RevocationsFollow
+from query_api.timelines.items import Items, NoProducts
+from query_api.timelines.skeletons import Skeletons
+from query_api.timelines.stages import Stages
+from query_api.timelines.viewers import Viewers
+from query_api.trends.board import Board, Categories
 
 ABOUT = About(
     "Plaza: queries",
