@@ -4,7 +4,6 @@ The two come from the two halves, and meet here: while one of them cannot be rea
 still shown.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -16,14 +15,14 @@ from starlette.routing import Route
 from infra.http.consistency import required_position
 from infra.http.lists import limit_of
 from infra.http.openapi import Operation, described
-from infra.ports.discovery import Discovery, Trend
-from infra.ports.reads import ReadsUnavailable
+from infra.ports.discovery import Discovery
 from query_api.as_of import moment_of
 from query_api.context import Context
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
-from query_api.trends.board import Board, Categories
+from query_api.trends.board import Board, Categories, Ranked
 
 LIMIT, _ = LIST_PARAMETERS
+NONE = Ranked((), complete=True)
 
 
 class Topic(Struct, frozen=True, rename="camel", kw_only=True):
@@ -43,7 +42,8 @@ class Category(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class Trending(Struct, frozen=True, rename="camel", kw_only=True):
-    """`degraded`: after a restart the topics are not counted over the whole window yet."""
+    """`degraded`: after a restart the topics are not counted over the whole window yet, or one of
+    the two could not be read just now."""
 
     topics: list[Topic]
     categories: list[Category]
@@ -75,25 +75,25 @@ def routes(
         at = await context.as_of(request.query_params)
         if at is None:
             after = required_position(request.scope["headers"])
-            topics, complete = await board.now(after)
-            wanted = await in_demand(categories, None, after)
+            topics = await board.now(after)
+            wanted = NONE if categories is None else await categories.now(after)
+        elif (moment := await moment_at(discovery, request.query_params["asOf"], at)) is None:
+            topics = wanted = NONE
         else:
-            moment = await moment_at(discovery, request.query_params["asOf"], at)
-            complete = True
-            topics = [] if moment is None else await board.at(moment, at)
-            wanted = [] if moment is None else await in_demand(categories, moment, at)
+            topics = Ranked(await board.at(moment, at), complete=True)
+            wanted = NONE if categories is None else await categories.at(moment, at)
         return Response(
             msgspec.json.encode(
                 Trending(
                     topics=[
                         Topic(tag=trend.name, count=trend.people, score=trend.score)
-                        for trend in topics[:limit]
+                        for trend in topics.trends[:limit]
                     ],
                     categories=[
                         Category(category=trend.name, count=trend.people, score=trend.score)
-                        for trend in wanted[:limit]
+                        for trend in wanted.trends[:limit]
                     ],
-                    degraded=UNSET if complete else True,
+                    degraded=UNSET if topics.complete and wanted.complete else True,
                 )
             ),
             media_type="application/json",
@@ -105,17 +105,3 @@ def routes(
 async def moment_at(discovery: Discovery, text: str, at: int) -> datetime | None:
     """Where the window ends that `asOf` names: there, or when the position was recorded."""
     return await discovery.recorded_at(at) if text.isdigit() else moment_of(text)
-
-
-async def in_demand(
-    categories: Categories | None, moment: datetime | None, position: int
-) -> Sequence[Trend]:
-    """The categories, or none while the half that sells cannot be read."""
-    if categories is None:
-        return []
-    try:
-        if moment is None:
-            return await categories.now(position)
-        return await categories.at(moment, position)
-    except ReadsUnavailable:
-        return []

@@ -39,6 +39,12 @@ class Kept(Generic[T]):
         self._found: tuple[T, int, float, float] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._wanted = 0
+        self._failing = False
+
+    @property
+    def failing(self) -> bool:
+        """Whether renewing it failed when that was last tried, so what is handed out is old."""
+        return self._failing
 
     async def get(self, after: int = 0) -> T:
         """What was found out after everything up to a position was applied, which it is by now.
@@ -88,6 +94,7 @@ class Kept(Generic[T]):
 
     def _ended(self, renewal: "asyncio.Task[None]") -> None:
         self._renewal = None
+        self._failing = renewal.cancelled() or renewal.exception() is not None
         if not renewal.cancelled() and (error := renewal.exception()) is not None:
             known = isinstance(error, ReadsUnavailable)
             log.warning("kept.not_renewed", error=repr(error), exc_info=None if known else error)

@@ -44,8 +44,8 @@ class Typed:
         return found[:limit]
 
 
-class Topics(NamedTuple):
-    """`complete`: not before all of the window has been read is it all counted."""
+class Ranked(NamedTuple):
+    """`complete`: everything that counts was read, and just now."""
 
     trends: Sequence[Trend]
     complete: bool
@@ -61,10 +61,11 @@ class Board:
         self._typed = Kept(self._find_typed, applied)
         self._past = asyncio.Semaphore(PAST_BOARDS_MAX)
 
-    async def now(self, position: int = 0) -> Topics:
+    async def now(self, position: int = 0) -> Ranked:
         """Nothing up to the position is missing, if it is complete. Raises `ReadsUnavailable`."""
-        complete = await self._live.filled(FILL_SECONDS)
-        return Topics(await self._topics.get(position), complete)
+        filled = await self._live.filled(FILL_SECONDS)
+        trends = await self._topics.get(position)
+        return Ranked(trends, filled and not self._topics.failing)
 
     async def at(self, moment: datetime, position: int) -> Sequence[Trend]:
         """As of a position. Raises `ReadsUnavailable`."""
@@ -95,11 +96,20 @@ class Categories:
         self._clock = clock
         self._categories = Kept(self._find, applied)
 
-    async def now(self, position: int = 0) -> Sequence[Trend]:
-        return await self._categories.get(position)
+    async def now(self, position: int = 0) -> Ranked:
+        """Incomplete, rather than nothing at all, while the half that sells cannot be read."""
+        try:
+            trends = await self._categories.get(position)
+        except ReadsUnavailable:
+            return Ranked((), complete=False)
+        return Ranked(trends, not self._categories.failing)
 
-    async def at(self, moment: datetime, position: int) -> Sequence[Trend]:
-        return await self._demand.categories(moment, TOPICS_MAX, position)
+    async def at(self, moment: datetime, position: int) -> Ranked:
+        try:
+            trends = await self._demand.categories(moment, TOPICS_MAX, position)
+        except ReadsUnavailable:
+            return Ranked((), complete=False)
+        return Ranked(trends, complete=True)
 
     async def _find(self) -> Sequence[Trend]:
         return await self._demand.categories(self._clock(), TOPICS_MAX)

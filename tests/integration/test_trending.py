@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from infra.adapters.reads.postgres_discovery import PostgresDiscovery
+from infra.adapters.reads.postgres_discovery import PostgresDemand, PostgresDiscovery
 from infra.composition.operations.verifying import verify
 from infra.composition.settings import Settings
 from infra.ports.discovery import Trend
@@ -278,6 +278,24 @@ async def test_what_cannot_be_answered_is_refused(square: Square, query: str) ->
         answer = await asked.http.get(f"/api/trending?{query}")
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_board_without_its_categories_says_so(square: Square) -> None:
+    """Of the half that sells there is no table here."""
+    await square.post(await square.member("ada"), "#tea")
+    demand = PostgresDemand(square.url)
+    try:
+        async with discovering(square, demand=demand) as asked:
+            boards = [
+                await asked.get("/api/trending"),
+                await asked.get("/api/trending", asOf=square.applied),
+            ]
+    finally:
+        await demand.close()
+    for board in boards:
+        assert [topic["tag"] for topic in board["topics"]] == ["tea"]
+        assert board["categories"] == []
+        assert board["degraded"] is True
 
 
 TOPICS = 20

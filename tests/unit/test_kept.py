@@ -3,6 +3,7 @@
 import asyncio
 
 from infra.http.consistency import Applied
+from infra.ports.reads import ReadsUnavailable
 from query_api.caches.kept import FRESH_TIMES, STALE_TIMES, Kept
 
 COST = 2.0
@@ -58,3 +59,21 @@ async def test_what_is_older_than_what_was_waited_for_is_not_handed_out() -> Non
     looking.applied.advance(7)
     assert await looking.kept.get(7) == 2
     assert await looking.kept.get(7) == 2
+
+
+async def test_what_could_not_be_renewed_is_handed_out_as_failing() -> None:
+    answers: list[int | Exception] = [1, ReadsUnavailable("away"), 2]
+    moments = [0.0]
+
+    async def look() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    kept = Kept(look, Applied(), lambda: moments[-1])
+    assert (await kept.get(), kept.failing) == (1, False)
+    moments.append(1.0)
+    assert (await kept.get(), kept.failing) == (1, True)
+    moments.append(2.0)
+    assert (await kept.get(), kept.failing) == (2, False)
