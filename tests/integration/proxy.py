@@ -43,23 +43,53 @@ class Proxy:
         """Refuse new connections and end those there are."""
         if self._server is not None:
             self._server.close()
+            self._server = None
         self.cut()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for late in self._late:
+            late.transport.abort()
 
     def cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            writer.transport.abort()
+            return
+        # Kept here: a task that is cancelled before its first step closes nothing.
+        self._writers.add(writer)
         self._keep(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, port = self._target.hostname, self._target.port
-        from_server, to_server = await asyncio.open_connection(host, port)
+        try:
+            host, port = self._target.hostname, self._target.port
+            from_server, to_server = await asyncio.open_connection(host, port)
+            self._writers.add(to_server)
+            try:
+                await self._forward(reader, writer, from_server, to_server)
+            finally:
+                self._writers.discard(to_server)
+                if to_server not in self._late:
+                    to_server.transport.abort()
+        except OSError:
+            # The server is away: its client finds the same here.
+            return
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        from_server: asyncio.StreamReader,
+        to_server: asyncio.StreamWriter,
+    ) -> None:
+        """Both ways, until one end is closed or something is to be lost."""
         lost = asyncio.Event()
-        self._writers |= {writer, to_server}
         requests = asyncio.create_task(self._requests(reader, to_server, lost))
         answers = asyncio.create_task(self._answers(from_server, writer, lost))
         try:
@@ -68,10 +98,6 @@ class Proxy:
             for task in (requests, answers):
                 task.cancel()
             await asyncio.gather(requests, answers, return_exceptions=True)
-            self._writers -= {writer, to_server}
-            writer.transport.abort()
-            if to_server not in self._late:
-                to_server.transport.abort()
 
     async def _requests(
         self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter, lost: asyncio.Event
