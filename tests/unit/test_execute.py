@@ -101,14 +101,16 @@ async def test_events_carry_why_they_happened(executor: Executor) -> None:
     assert followed.recorded_at == NOON
 
 
-async def test_where_nothing_happens_the_position_is_that_of_the_streams_last_event(
-    executor: Executor,
+async def test_where_nothing_happens_the_position_covers_all_that_was_answered_before(
+    executor: Executor, log: WatchedLog
 ) -> None:
     await executor.execute(POST)
     await executor.execute(ANN_FOLLOWS_BOB)
-    await executor.execute(PublishPost(post_id="p2", author_id="bob", content="more"))
+    more = await executor.execute(PublishPost(post_id="p2", author_id="bob", content="more"))
     outcome = await executor.execute(ANN_FOLLOWS_BOB)
-    assert (outcome.position, outcome.events) == (2, ())
+    assert (outcome.position, outcome.events) == (more.position, ())
+    elsewhere = await another(log).execute(ANN_FOLLOWS_BOB)
+    assert elsewhere.position == 2, "the last event of its stream, to whom nothing else is known"
 
 
 async def test_a_command_that_creates_needs_no_load(executor: Executor, log: WatchedLog) -> None:
@@ -282,7 +284,7 @@ async def test_an_answer_is_kept_also_where_nothing_happens(
     await executor.execute(ANN_FOLLOWS_BOB, context=answered("again"))
     kept = await log.answer("ann", "again")
     assert kept is not None
-    assert (kept.body, kept.position) == (b"0 events", 1)
+    assert (kept.body, kept.position) == (b"0 events", 2)
 
 
 def answered(key: str) -> Context:

@@ -44,7 +44,8 @@ class Context(Struct, frozen=True, kw_only=True):
 class Outcome(Struct, frozen=True):
     """What came of commands: `position` covers all they depend on, also where nothing happened.
 
-    Personal texts in the events are sealed.
+    Then it is the newest that this executor has appended, so that who gets one answer after the
+    other never gets an earlier position. Personal texts in the events are sealed.
     """
 
     position: int
@@ -100,6 +101,7 @@ class Executor:
         self._memory = Memory(cache_size)
         self._turns = Turns()
         self._loads = Loads(log, deciders, self._memory)
+        self._appended = 0
 
     async def execute(self, *commands: Command, context: Context = UNEXPLAINED) -> Outcome:
         """Do all of these commands in one append, or none of them.
@@ -196,7 +198,7 @@ class Executor:
         if decided is None:
             return None
         if not decided and context.answer is None:
-            return Outcome(newest(states))
+            return Outcome(self._covering(states))
         recorded = await record(decided, self._keyring, now, context)
         return await self._append(recorded, states, context)
 
@@ -205,7 +207,7 @@ class Executor:
     ) -> Outcome | None:
         answer = None
         if context.answer is not None:
-            answer = structs.replace(context.answer(recorded), position=newest(states))
+            answer = structs.replace(context.answer(recorded), position=self._covering(states))
         try:
             positions = await self._log.append(recorded, answer)
         except StreamMoved:
@@ -216,10 +218,16 @@ class Executor:
                 self._memory.forget(one.stream)
             raise
         if not recorded:
-            return Outcome(newest(states))
+            return Outcome(self._covering(states))
         placed = tuple(map(at_position, recorded, positions))
         self._remember(placed, states)
+        self._appended = max(self._appended, positions[-1])
         return Outcome(positions[-1], placed)
+
+    def _covering(self, states: Mapping[str, State]) -> int:
+        """A position for commands that change nothing: it covers these states, and what others
+        were told before."""
+        return max(self._appended, newest(states))
 
     def _remember(self, appended: Sequence[Recorded], states: Mapping[str, State]) -> None:
         seen_at = time.monotonic()
