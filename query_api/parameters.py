@@ -1,11 +1,16 @@
 """The query parameters that several pages take, as the contract describes them."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta
 
 from infra.http.lists import LIMIT_DEFAULT, LIMIT_MAX
 from infra.http.openapi import Parameter
+from infra.http.problems import invalid_parameter
+
+TEXT_MAX = 300
+Text = Annotated[str, Meta(max_length=TEXT_MAX, pattern=r"^[^\x00]*$")]
 
 LIST_PARAMETERS = (
     Parameter(
@@ -27,3 +32,13 @@ LOG_POSITION = Parameter(
     "Wait, up to two seconds, until what this position names can be seen.",
     where="header",
 )
+
+
+def text_of(parameters: Mapping[str, str], name: str) -> str | None:
+    """A parameter that texts are compared with: none of these has a NUL, nor could be asked for."""
+    text = parameters.get(name)
+    if text is not None and len(text) > TEXT_MAX:
+        raise invalid_parameter(name, f"`{name}` has {TEXT_MAX} characters at most.")
+    if text is not None and "\0" in text:
+        raise invalid_parameter(name, f"`{name}` has no NUL.")
+    return text

@@ -1,7 +1,9 @@
 """Products with their live price and availability: one, and lists of them."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
+from msgspec import Meta
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +18,7 @@ from infra.http.problems import invalid_parameter, not_found
 from infra.ports.commerce_reads import ProductFilter
 from infra.ports.log import OPEN
 from query_api.market import Market, answer, encode, number_of, product_page
-from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION
+from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION, Text, text_of
 from query_api.shapes.commerce import ProductList, ProductPage
 from query_api.walk import Walk
 
@@ -24,11 +26,12 @@ TAG = "Products"
 PATH = "/api/products"
 JSON = (b"content-type", b"application/json")
 DIGITS_MAX = 15
+Price = Annotated[int, Meta(ge=0, lt=10**DIGITS_MAX)]
 FILTERS = (
-    Parameter("category", str, "Only products of exactly this category."),
-    Parameter("shopId", str, "Only products of this shop."),
-    Parameter("minPrice", int, "Only products that cost at least this, in minor units."),
-    Parameter("maxPrice", int, "Only products that cost at most this, in minor units."),
+    Parameter("category", Text, "Only products of exactly this category."),
+    Parameter("shopId", Text, "Only products of this shop."),
+    Parameter("minPrice", Price, "Only products that cost at least this, in minor units."),
+    Parameter("maxPrice", Price, "Only products that cost at most this, in minor units."),
     Parameter("available", bool, "`true`: only what can be bought; `false`: only what cannot."),
 )
 
@@ -127,7 +130,7 @@ def routes(market: Market, product: ProductEndpoint) -> list[Route]:
 def filter_of(parameters: Mapping[str, str]) -> ProductFilter:
     shop = parameters.get("shopId")
     return ProductFilter(
-        category=parameters.get("category"),
+        category=text_of(parameters, "category"),
         # What is no id is no shop's: nothing is found.
         shop_id=None if shop is None else number_of(shop) or 0,
         price_min=price_of(parameters, "minPrice"),

@@ -20,7 +20,7 @@ from infra.http.openapi import AnyOf, Operation, Parameter, described
 from infra.http.problems import invalid_parameter
 from infra.ports.search_reads import ANYTHING, Kind, ProductFilters, ProductOrder, Query
 from query_api.context import Context
-from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
+from query_api.parameters import LIST_PARAMETERS, LOG_POSITION, TEXT_MAX, text_of
 from query_api.products import FILTERS, price_of, truth_of
 from query_api.search_kinds import Asked, Found, Members, Posts, Products
 from query_api.searching.search_index import SearchIndex
@@ -48,16 +48,17 @@ ORDERS: Mapping[Kind, tuple[ProductOrder, ...]] = {
     "products": ("relevance", "price", "price_desc", "newest"),
 }
 ATTRIBUTES_MAX = 10
-TEXT_MAX = 300
 
 ATTRIBUTE = Parameter(
     "attribute",
-    str,
+    Annotated[str, Meta(max_length=TEXT_MAX, pattern="^[^=]*=")],
     "Only products with this attribute, as `name=value`. It may be given several times: then one "
     "of the values of each name.",
 )
 PARAMETERS = (
-    Parameter("q", str, f"What to look for; up to {LENGTH_MAX} characters.", example='"red boots"'),
+    Parameter(
+        "q", Annotated[str, Meta(max_length=LENGTH_MAX)], "What to look for.", example='"red boots"'
+    ),
     Parameter("type", Kind, "Where to look: `posts`, where it is not given."),
     Parameter(
         "sort",
@@ -123,13 +124,6 @@ def filters_of(parameters: QueryParams) -> ProductFilters:
         available=truth_of(parameters, "available"),
         attributes=tuple(sorted((name, tuple(sorted(found))) for name, found in values.items())),
     )
-
-
-def text_of(parameters: Mapping[str, str], name: str) -> str | None:
-    text = parameters.get(name)
-    if text is not None and len(text) > TEXT_MAX:
-        raise invalid_parameter(name, f"`{name}` has {TEXT_MAX} characters at most.")
-    return text
 
 
 def routes(context: Context, index: SearchIndex, products: Products) -> list[Route]:

@@ -539,7 +539,8 @@ async def test_products_are_listed_and_filtered_page_by_page(market: Market) -> 
     assert [p["price"]["value"] for p in cheap["products"]] == [400, 300, 200]
     there = await seller.see(f"{query}&available=true")
     assert {p["available"] for p in there["products"]} == {1}
-    assert (await seller.look(f"{query}&minPrice=x")).status == 422
+    for wrong in (f"{query}&minPrice=x", f"{query}%00", f"{query}{'x' * 300}"):
+        assert (await seller.look(wrong)).status == 422
     assert (await seller.look(f"{query}&cursor=abc")).status == 422
 
 
