@@ -6,7 +6,6 @@ from typing import TypeVar
 from infra.http.cursors import Cursors
 
 NUMBER_BYTES = 8
-ROUND_MAX = 200
 
 R = TypeVar("R")
 S = TypeVar("S")

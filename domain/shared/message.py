@@ -1,10 +1,8 @@
 """The two kinds of message the domain speaks: a command asks, an event tells."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from msgspec import Meta, Struct
-
-Quantity = Annotated[int, Meta(gt=0)]
+from msgspec import Struct
 
 
 class Command(Struct, frozen=True, forbid_unknown_fields=True):

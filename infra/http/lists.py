@@ -1,4 +1,4 @@
-"""The parameters that every list takes, and the members that every page has."""
+"""The parameters that every list takes, read and checked."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -36,8 +36,3 @@ def choice_of(parameters: Mapping[str, str], name: str, allowed: tuple[C, ...]) 
         if choice == value:
             return choice
     raise invalid_parameter(name, f"`{name}` is one of {', '.join(allowed)}.")
-
-
-def page_end(next_cursor: str | None) -> dict[str, object]:
-    """The members `nextCursor` and `hasMore` of a page."""
-    return {"nextCursor": next_cursor, "hasMore": next_cursor is not None}

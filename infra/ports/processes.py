@@ -1,6 +1,6 @@
 """What processes keep of their own: how far they are, what they set aside, what they look up."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -66,6 +66,3 @@ class MemberTraces(Protocol):
     async def position(self) -> int:
         """The position up to which all that is shown is complete."""
         ...
-
-
-Wake = Callable[[], Awaitable[None]]

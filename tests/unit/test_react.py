@@ -6,16 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from domain.shared.message import Command
-from domain.social.relation.commands import UnfollowMember
 from domain.social.relation.events import Blocked, Followed
 from infra.adapters.processes.memory_progress import MemoryProgress
 from infra.formats.codec import Line, encode_state
 from infra.ports.frames import Frame, Unreadable, partition_of
 from infra.ports.log import LogUnavailable, Recorded
-from infra.runtime.commands.execute import UNEXPLAINED, Context, Outcome
 from infra.runtime.reacting import react
-from infra.runtime.reacting.react import ATTEMPTS_MAX, Process, ProcessRunner, commanding
+from infra.runtime.reacting.react import ATTEMPTS_MAX, Process, ProcessRunner
 from tests.waiting import until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -199,23 +196,6 @@ async def test_a_partition_that_others_had_meanwhile_is_not_done_again(watched: 
     await runner.apply([frame(8, 9, [9])])
     await runner.idle()
     assert sorted(watched.seen) == [1, 2, 7, 8, 9]
-
-
-async def test_a_pure_reaction_becomes_commands_that_name_their_cause() -> None:
-    asked: list[tuple[Command, Context]] = []
-
-    async def execute(*commands: Command, context: Context = UNEXPLAINED) -> Outcome:
-        asked.extend((command, context) for command in commands)
-        return Outcome(0)
-
-    def unfollow(recorded: Recorded) -> list[Command]:
-        assert isinstance(recorded.event, Followed)
-        event = recorded.event
-        return [UnfollowMember(follower_id=event.follower_id, followee_id=event.followee_id)]
-
-    await commanding(unfollow, execute)(followed(7))
-    command = UnfollowMember(follower_id="m7", followee_id="bob")
-    assert asked == [(command, Context(causation_id="7"))]
 
 
 async def test_an_event_set_aside_can_be_reacted_to_once_more(watched: Watched) -> None:

@@ -32,7 +32,6 @@ BEFORE, AFTER = 1_000, 100_000
 
 EVENTS_MAX = 200
 ENVELOPE_BYTES = 1_024
-FANOUT = "home_timelines"
 PAGES = "pages"
 
 

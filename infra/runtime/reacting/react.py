@@ -13,12 +13,10 @@ from typing import Any
 
 import structlog
 
-from domain.shared.message import Command
 from infra.formats.codec import Line, decode_lines, encode_state, stored_tag
 from infra.ports.frames import SOCIAL_PARTITIONS, Frame, Unreadable, ordering_key
 from infra.ports.log import LogUnavailable, Recorded, StreamMoved
 from infra.ports.processes import Parked, Progress, Settled
-from infra.runtime.commands.execute import Context, Execute
 from infra.runtime.frames.frames import LogLines, frames_between
 
 ATTEMPTS_MAX = 5
@@ -47,21 +45,6 @@ class Process:
 
     def takes(self, recorded: Recorded) -> bool:
         return type(recorded.event) in self.handles and self.wants(recorded.event)
-
-
-def commanding(
-    reaction: Callable[[Recorded], Sequence[Command]], execute: Execute
-) -> Callable[[Recorded], Awaitable[None]]:
-    """A process that is nothing but a pure function from an event to commands, one append each."""
-
-    async def react(recorded: Recorded) -> None:
-        context = Context(
-            correlation_id=recorded.correlation_id, causation_id=str(recorded.position)
-        )
-        for command in reaction(recorded):
-            await execute(command, context=context)
-
-    return react
 
 
 class ProcessRunner:
