@@ -54,7 +54,7 @@ from infra.ports.payments import (
     SubmitDetails,
     Unanswered,
 )
-from infra.ports.sagas import Answered, Cause, Next, Question, StockNews
+from infra.ports.sagas import NO_NEWS, Answered, Cause, Next, Question, StockNews
 from processes.checkout import proceed
 from processes.payment_news import refund_reference
 from tests.unit.spec import Spec
@@ -208,10 +208,10 @@ def next_of(
     cause: Cause = None,
     *,
     looked: Mapping[str, Any] | None = None,
-    news: StockNews | None = None,
+    news: StockNews = NO_NEWS,
     at: datetime = NOON,
 ) -> Next:
-    return proceed(state(history), cause, looked or {}, news or StockNews(), at)
+    return proceed(state(history), cause, looked or {}, news, at)
 
 
 def recorded(following: Next, history: Sequence[Any], at: datetime = NOON) -> list[str]:
@@ -643,8 +643,8 @@ def test_undoing_ends_once_the_payment_is_cancelled() -> None:
 def test_a_failure_that_overtakes_its_success_ends_in_the_same_state() -> None:
     first = state((*CAPTURING, captured(), CONFIRMED, capture_failed(), asked("capture", 2, "PSP")))
     other = state(CAPTURING_AGAIN)
-    assert not proceed(other, CAPTURE_YES, {}, StockNews(), NOON).commands
-    assert not proceed(first, CAPTURE_YES, {}, StockNews(), NOON).commands
+    assert not proceed(other, CAPTURE_YES, {}, NO_NEWS, NOON).commands
+    assert not proceed(first, CAPTURE_YES, {}, NO_NEWS, NOON).commands
 
 
 @pytest.mark.parametrize(

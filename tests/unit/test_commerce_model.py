@@ -50,7 +50,7 @@ from infra.ports.payments import (
     Refused,
     Unanswered,
 )
-from infra.ports.sagas import Answered, Cause, Question, Saga, StockNews
+from infra.ports.sagas import NO_NEWS, Answered, Cause, Question, Saga, StockNews
 from processes import checkout as process
 from processes import returns
 
@@ -212,7 +212,7 @@ class Buying(RuleBasedStateMachine):
         return happened
 
     def turn(self, saga: Saga[Any], subject: str, cause: Cause = None) -> None:
-        news = StockNews()
+        news = NO_NEWS
         for _ in range(20):
             state = self.states.get(saga.stream(subject))
             if state is None:
@@ -232,7 +232,7 @@ class Buying(RuleBasedStateMachine):
             except (StepPassed, OrderMovedOn):
                 raise AssertionError("the state shown was the newest there is") from None
             else:
-                cause, news = None, StockNews()
+                cause, news = None, NO_NEWS
                 self.wake(happened)
         raise AssertionError(f"{subject} does not come to rest")
 

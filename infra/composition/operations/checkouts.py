@@ -20,7 +20,7 @@ from infra.composition.settings import Settings
 from infra.formats.codec import Line, decode_lines
 from infra.formats.event_shapes import data_of
 from infra.ports.log import LogUnavailable, Recorded
-from infra.ports.sagas import StockNews
+from infra.ports.sagas import NO_NEWS
 from infra.runtime.event_documents import document
 from processes import checkout as process
 from processes import returns
@@ -162,7 +162,7 @@ def entry(recorded: Recorded) -> dict[str, Any]:
 def waits_for(checkout: Checkout, orders: Iterable[Order]) -> list[dict[str, Any]]:
     """What a look at the sagas at this moment would ask, or wait for."""
     now = datetime.now(UTC)
-    following = process.proceed(checkout, None, {}, StockNews(), now)
+    following = process.proceed(checkout, None, {}, NO_NEWS, now)
     found: list[dict[str, Any]] = [
         {"for": "the process", "what": type(command).__name__} for command in following.commands
     ]
@@ -183,7 +183,7 @@ def waits_for(checkout: Checkout, orders: Iterable[Order]) -> list[dict[str, Any
         until = data_of(checkout.deadline)
         found.append({"for": "the provider", "what": "a notification", "until": until})
     for order in orders:
-        later = returns.proceed(order, None, {}, StockNews(), now)
+        later = returns.proceed(order, None, {}, NO_NEWS, now)
         found += [
             {"for": "the provider", "what": "refund", "key": refund.key, "tries": refund.tries}
             for refund in order.refunds.values()

@@ -21,7 +21,7 @@ from domain.shared.rejection import Rejection
 from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Clock, LogUnavailable, Recorded, StreamMoved
 from infra.ports.payments import Authorise, Payments, PaymentSecrets, SubmitDetails, Unanswered
-from infra.ports.sagas import Answered, Cause, Next, Question, Saga, StockNews
+from infra.ports.sagas import NO_NEWS, Answered, Cause, Next, Question, Saga, StockNews
 from infra.runtime.commands.execute import UNEXPLAINED, Context, Outcome, State
 from infra.runtime.reacting.react import Process
 from infra.runtime.reacting.timers import Errands, Timers
@@ -165,7 +165,7 @@ class Sagas:
     ) -> Next:
         stream = saga.stream(key[1])
         context = Context(correlation_id=self._instance(key).correlation_id, causation_id=because)
-        news = StockNews()
+        news = NO_NEWS
         fresh = False
         for _ in range(ROUNDS_MAX):
             state = await self._executor.state(stream, fresh=fresh)
@@ -185,7 +185,7 @@ class Sagas:
             except (StepPassed, OrderMovedOn):
                 fresh = True
             else:
-                cause, news, fresh = None, StockNews(), False
+                cause, news, fresh = None, NO_NEWS, False
         raise StreamMoved(stream)
 
     async def _look(self, saga: Saga[Any], state: State, cause: Cause) -> dict[str, Any]:
