@@ -39,7 +39,7 @@ class Shipping(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     tracking_number: Words
 
 
-class Of(Struct, frozen=True, rename="camel"):
+class OrderReference(Struct, frozen=True, rename="camel"):
     order_id: str
 
 
@@ -52,7 +52,7 @@ def routes(desk: Desk, market: Market) -> list[Route]:
     async def cancel(asked: Asked[None]) -> Plan:
         order_id = asked.id_in_path("orderId")
         command = CancelOrder(order_id=order_id, member_id=asked.member_id)
-        return Plan(lambda _: Of(order_id), commands=(command,))
+        return Plan(lambda _: OrderReference(order_id), commands=(command,))
 
     async def give_back(asked: Asked[Returning]) -> Plan:
         order_id, return_id = asked.id_in_path("orderId"), market.new_id()
@@ -75,15 +75,17 @@ def routes(desk: Desk, market: Market) -> list[Route]:
             carrier=asked.body.carrier,
             tracking_number=asked.body.tracking_number,
         )
-        return Plan(lambda _: Of(order_id), commands=(command,))
+        return Plan(lambda _: OrderReference(order_id), commands=(command,))
 
     async def deliver(asked: Asked[None]) -> Plan:
         order_id = asked.id_in_path("orderId")
         command = DeliverOrder(order_id=order_id, member_id=asked.member_id)
-        return Plan(lambda _: Of(order_id), commands=(command,))
+        return Plan(lambda _: OrderReference(order_id), commands=(command,))
 
     return [
-        endpoint(desk, "cancel", cancel, "Cancel an order before it is shipped", {202: Of}),
+        endpoint(
+            desk, "cancel", cancel, "Cancel an order before it is shipped", {202: OrderReference}
+        ),
         endpoint(
             desk,
             "returns",
@@ -101,11 +103,13 @@ def routes(desk: Desk, market: Market) -> list[Route]:
             "shipments",
             ship,
             "Say that an order is shipped",
-            {201: Of},
+            {201: OrderReference},
             body=Shipping,
             example={"carrier": "DHL", "trackingNumber": "00340434161094042557"},
         ),
-        endpoint(desk, "delivery", deliver, "Say that an order is delivered", {201: Of}),
+        endpoint(
+            desk, "delivery", deliver, "Say that an order is delivered", {201: OrderReference}
+        ),
     ]
 
 

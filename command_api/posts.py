@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 from starlette.routing import Route
 
 from command_api.endpoint import Asked, Desk, Endpoint, Plan
@@ -67,16 +68,15 @@ def publishing(desk: Desk, clock: Clock, knows: KnowsProduct | None) -> Endpoint
         for index, product_id in enumerate(body.product_ids or ()):
             require_id(product_id, "product", f"/productIds/{index}")
         named = body.product_ids or () if knows is not None else ()
+        command = PublishPost(
+            post_id=post_id,
+            author_id=author_id,
+            content=body.content,
+            media_urls=body.media_urls or (),
+            product_ids=body.product_ids or (),
+        )
         if body.reply_to is None and body.quote_of is None and not named:
-            command = PublishPost(
-                post_id=post_id,
-                author_id=author_id,
-                content=body.content,
-                media_urls=body.media_urls or (),
-                product_ids=body.product_ids or (),
-            )
             return Plan(facts, commands=(command,))
-
         if body.reply_to is not None:
             require_id(body.reply_to, "post", "/replyTo")
         if body.quote_of is not None:
@@ -86,17 +86,9 @@ def publishing(desk: Desk, clock: Clock, knows: KnowsProduct | None) -> Endpoint
             for index, product_id in enumerate(named):
                 if knows is not None and not await knows(look, product_id):
                     raise unknown("product", f"/productIds/{index}")
-            return (
-                PublishPost(
-                    post_id=post_id,
-                    author_id=author_id,
-                    content=body.content,
-                    media_urls=body.media_urls or (),
-                    product_ids=body.product_ids or (),
-                    reply_to=await seen(look, body.reply_to, author_id),
-                    quote_of=await seen(look, body.quote_of, author_id),
-                ),
-            )
+            answered = await seen(look, body.reply_to, author_id)
+            quoted = await seen(look, body.quote_of, author_id)
+            return (replace(command, reply_to=answered, quote_of=quoted),)
 
         return Plan(facts, prepare=prepare)
 

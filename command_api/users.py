@@ -163,13 +163,14 @@ def changing_profile(desk: Desk) -> Endpoint:
             bio=body.bio,
             avatar_url=body.avatar_url,
         )
-        return Plan(lambda _: Erased(asked.member_id), commands=(command,))
+        return Plan(lambda _: ChangedProfile(asked.member_id), commands=(command,))
 
     def present(facts: bytes, body: ProfileChange) -> bytes:
+        # The texts are personal, so only the id is stored with the answer.
         changed = {
             name: text for name, text in msgspec.structs.asdict(body).items() if text is not None
         }
-        user_id = msgspec.json.decode(facts, type=Erased).user_id
+        user_id = msgspec.json.decode(facts, type=ChangedProfile).user_id
         return msgspec.json.encode(ChangedProfile(user_id, **changed))
 
     operation = Operation(
