@@ -11,7 +11,8 @@ from infra.adapters.migrations import migrate
 from infra.adapters.payments.payment_secrets import PostgresPaymentSecrets
 from infra.composition.services.commerce_worker import SECRETS_DAYS, Buying
 from infra.ports.payments import Answer, PaymentRequest, Unanswered
-from infra.runtime.commands.execute import UNEXPLAINED, Context, Outcome, State
+from infra.runtime.commands.execute import UNEXPLAINED, Context, Outcome
+from infra.runtime.commands.states import State
 
 KEY = b"k" * 32
 CARD = {"paymentMethod": {"encryptedCardNumber": "test_4111111111111111"}}

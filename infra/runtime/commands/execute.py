@@ -7,10 +7,8 @@ happens, made on remembered state is made again on freshly loaded state before i
 import asyncio
 import random
 import time
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from datetime import datetime
-from functools import reduce
 from typing import Any, Protocol
 
 from msgspec import Struct, structs
@@ -19,14 +17,13 @@ from domain.shared.decider import Decider
 from domain.shared.message import Command
 from domain.shared.rejection import Invalid, Rejection
 from infra.formats.codec import person_of, seal_event
-from infra.ports.log import Clock, EventLog, LogUnavailable, Recorded, StoredAnswer, StreamMoved
+from infra.ports.log import Clock, EventLog, Recorded, StoredAnswer, StreamMoved
 from infra.ports.secrets import Keyring
+from infra.runtime.commands.states import Deciders, Loads, Memory, State
+from infra.runtime.commands.turns import Turns
 
 ATTEMPTS_MAX = 8
 BACKOFF_SECONDS = 0.005
-LOADS_AT_ONCE_MAX = 2
-
-Deciders = Mapping[type, Decider[Any, Any, Any]]
 
 
 class Context(Struct, frozen=True, kw_only=True):
@@ -52,20 +49,17 @@ class Outcome(Struct, frozen=True):
     events: tuple[Recorded, ...] = ()
 
 
-class State(Struct, frozen=True):
-    """A stream, folded: `version` 0 and no positions where it has no events."""
-
-    value: Any
-    version: int = 0
-    first_position: int = 0
-    last_position: int = 0
-    seen_at: float = 0.0
-
-
 Step = tuple[Command, Decider[Any, Any, Any], str]
+"""A command, who decides it, and the stream it is about."""
+
 Decided = tuple[str, int, Any]
+"""A stream, the version in it, and the event that is to stand there."""
+
 Look = Callable[[str], Awaitable[State]]
+"""The state of a stream, by its name."""
+
 Prepare = Callable[[Look], Awaitable[Sequence[Command]]]
+"""Makes commands that depend on what other streams say."""
 
 UNEXPLAINED = Context()
 
@@ -309,158 +303,3 @@ def at_position(recorded: Recorded, position: int) -> Recorded:
         causation_id=recorded.causation_id,
         position=position,
     )
-
-
-class Turns:
-    """Lets one command at a time work on a stream; the others wait, first come, first served.
-
-    Two of one process would otherwise decide on the same version, and one of them for nothing.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]] | None] = {}
-
-    async def take(self, streams: Sequence[str]) -> None:
-        """Wait for all of these, one after the other."""
-        for place, stream in enumerate(streams):
-            if stream not in self._waiting:
-                self._waiting[stream] = None
-                continue
-            try:
-                await self._wait(stream)
-            except BaseException:
-                self.give_back(streams[:place])
-                raise
-
-    async def _wait(self, stream: str) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        line = self._waiting[stream]
-        if line is None:
-            line = self._waiting[stream] = deque()
-        line.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give_back((stream,))
-            raise
-
-    def give_back(self, streams: Iterable[str]) -> None:
-        for stream in streams:
-            line = self._waiting[stream]
-            while line:
-                turn = line.popleft()
-                if not turn.done():
-                    turn.set_result(None)
-                    break
-            else:
-                del self._waiting[stream]
-
-
-class Memory:
-    """The states of the streams that were met last."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._states: OrderedDict[str, State] = OrderedDict()
-
-    def get(self, stream: str) -> State | None:
-        state = self._states.get(stream)
-        if state is not None:
-            self._states.move_to_end(stream)
-        return state
-
-    def put(self, stream: str, state: State) -> None:
-        self._states[stream] = state
-        self._states.move_to_end(stream)
-        if len(self._states) > self._size:
-            self._states.popitem(last=False)
-
-    def put_newer(self, stream: str, state: State) -> None:
-        """Keep this state unless a newer one is known."""
-        known = self._states.get(stream)
-        if known is None or known.version <= state.version:
-            self.put(stream, state)
-
-    def forget(self, stream: str) -> None:
-        self._states.pop(stream, None)
-
-
-class Loads:
-    """Loads streams and remembers them; joins what is asked for at one moment into one round trip.
-
-    What is on its way when a stream is asked for is not waited for: it may be too old.
-    """
-
-    def __init__(self, log: EventLog, deciders: Deciders, memory: Memory) -> None:
-        self._log = log
-        self._deciders = {decider.prefix: decider for decider in deciders.values()}
-        self._memory = memory
-        self._asked: dict[str, list[asyncio.Future[State]]] = {}
-        self._under_way: set[asyncio.Task[None]] = set()
-
-    async def load(self, streams: Iterable[str]) -> dict[str, State]:
-        loop = asyncio.get_running_loop()
-        if not self._asked:
-            loop.call_soon(self._start)
-        futures = {stream: loop.create_future() for stream in streams}
-        for stream, future in futures.items():
-            self._asked.setdefault(stream, []).append(future)
-        loaded = dict(zip(futures, await asyncio.gather(*futures.values()), strict=True))
-        for stream, state in loaded.items():
-            if state.version:
-                self._memory.put_newer(stream, state)
-        return loaded
-
-    def _start(self) -> None:
-        if self._asked and len(self._under_way) < LOADS_AT_ONCE_MAX:
-            asked, self._asked = self._asked, {}
-            task = asyncio.create_task(self._fetch(asked))
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._start()
-
-    async def _fetch(self, asked: dict[str, list[asyncio.Future[State]]]) -> None:
-        try:
-            found = await self._log.load_many(asked)
-        except LogUnavailable as error:
-            refuse(error, asked.values())
-            return
-        except Exception as error:
-            # One stream that cannot be read must not hide the others.
-            if len(asked) == 1:
-                refuse(error, asked.values())
-            for stream, futures in asked.items() if len(asked) > 1 else ():
-                await self._fetch({stream: futures})
-            return
-        for stream, futures in asked.items():
-            try:
-                state = self._fold(stream, found.get(stream, ()))
-            except Exception as error:
-                refuse(error, (futures,))
-                continue
-            for future in futures:
-                if not future.done():
-                    future.set_result(state)
-
-    def _fold(self, stream: str, history: Sequence[Recorded]) -> State:
-        decider = self._deciders[stream.partition(":")[0]]
-        if not history:
-            return State(decider.initial)
-        return State(
-            reduce(decider.evolve, (one.event for one in history), decider.initial),
-            history[-1].version,
-            history[0].position,
-            history[-1].position,
-            time.monotonic(),
-        )
-
-
-def refuse(error: Exception, waiting: Iterable[Sequence[asyncio.Future[State]]]) -> None:
-    for futures in waiting:
-        for future in futures:
-            if not future.done():
-                future.set_exception(error)

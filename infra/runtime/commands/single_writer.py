@@ -20,17 +20,14 @@ from infra.runtime.commands.execute import (
     UNEXPLAINED,
     Context,
     Decided,
-    Deciders,
-    Loads,
-    Memory,
     Outcome,
-    State,
     Step,
     at_position,
     newest,
     record,
     step_of,
 )
+from infra.runtime.commands.states import Deciders, Loads, Memory, State
 
 JOBS_MAX = 200
 ATTEMPTS_MAX = 4

@@ -22,7 +22,8 @@ from infra.ports.frames import COMMERCE_PARTITIONS
 from infra.ports.log import Clock, LogUnavailable, Recorded, StreamMoved
 from infra.ports.payments import Authorise, Payments, PaymentSecrets, SubmitDetails, Unanswered
 from infra.ports.sagas import NO_NEWS, Answered, Cause, Next, Question, Saga, StockNews
-from infra.runtime.commands.execute import UNEXPLAINED, Context, Outcome, State
+from infra.runtime.commands.execute import UNEXPLAINED, Context, Outcome
+from infra.runtime.commands.states import State
 from infra.runtime.reacting.react import Process
 from infra.runtime.reacting.timers import Errands, Timers
 
