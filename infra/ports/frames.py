@@ -101,7 +101,7 @@ class Applied(Struct, frozen=True, omit_defaults=True):
 CHANGES_CHANNEL = "plaza_changes"
 
 
-class ProjectionRunner(Protocol):
+class FrameTarget(Protocol):
     """What a runner (the embedded one, or a Faust agent) hands frames to."""
 
     async def checkpoints(self) -> Mapping[int, int]:

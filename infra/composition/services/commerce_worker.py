@@ -154,7 +154,7 @@ async def buy(settings: Settings, names: Collection[str]) -> None:
 
 
 class Together:
-    """`infra.ports.frames.ProjectionRunner`: every process is handed every frame."""
+    """`infra.ports.frames.FrameTarget`: every process is handed every frame."""
 
     def __init__(self, runners: Sequence[ProcessRunner]) -> None:
         self._runners = runners

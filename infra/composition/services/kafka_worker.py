@@ -9,7 +9,7 @@ from infra.adapters.log.kafka_log import TOPICS
 from infra.composition.services.relay import have_topics
 from infra.composition.settings import Settings
 from infra.formats.codec import decode_frame
-from infra.ports.frames import Frame, ProjectionRunner
+from infra.ports.frames import Frame, FrameTarget
 from infra.runtime.frames.faust_worker import build_worker
 
 log = get_logger(__name__)
@@ -23,7 +23,7 @@ async def follow(
     settings: Settings,
     projections: Collection[str] | None,
     processes: Collection[str] | None,
-    target: ProjectionRunner,
+    target: FrameTarget,
 ) -> None:
     """Hand frames over until cancelled. Raises `WorkerCrashed`."""
     # Readers need the tables also as long as the log is empty and no frame comes.

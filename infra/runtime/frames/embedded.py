@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from structlog.stdlib import get_logger
 
-from infra.ports.frames import Frame, ProjectionRunner
+from infra.ports.frames import Frame, FrameTarget
 from infra.ports.log import LogUnavailable
 from infra.ports.tables import StoreUnavailable
 from infra.runtime.frames.frames import LogLines, frames_between
@@ -28,7 +28,7 @@ class EmbeddedRunner:
     def __init__(
         self,
         lines: LogLines,
-        target: ProjectionRunner,
+        target: FrameTarget,
         partitions: Sequence[int],
         lines_max: int = LINES_MAX,
     ) -> None:

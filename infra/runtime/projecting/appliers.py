@@ -198,7 +198,7 @@ class ApplierMetrics:
 
 
 class Appliers:
-    """`infra.ports.frames.ProjectionRunner`: the appliers of one worker, one after the other.
+    """`infra.ports.frames.FrameTarget`: the appliers of one worker, one after the other.
 
     Those that read what others keep stand behind them: when one is handed a frame, those before it
     have applied it. `seen` are told of frames once all have had them.
@@ -226,7 +226,7 @@ class Appliers:
         return least
 
     async def apply(self, frames: Sequence[Frame]) -> None:
-        """See `infra.ports.frames.ProjectionRunner.apply`."""
+        """See `infra.ports.frames.FrameTarget.apply`."""
         for applier in self._appliers:
             self._metrics.taken(applier, frames)
             started = time.perf_counter()

@@ -48,7 +48,7 @@ class Process:
 
 
 class ProcessRunner:
-    """A `ProjectionRunner` for one process: takes frames, and reacts beside them.
+    """A `FrameTarget` for one process: takes frames, and reacts beside them.
 
     `apply` returns before the reactions have ended, so that a slow one holds nobody up; the
     checkpoint follows them, and whatever it does not cover is read from the log after a restart.
