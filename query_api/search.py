@@ -6,7 +6,7 @@ says what may match and in which order; what is shown, and whether it is, is rea
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -51,13 +51,16 @@ ATTRIBUTES_MAX = 10
 
 ATTRIBUTE = Parameter(
     "attribute",
-    Annotated[str, Meta(max_length=TEXT_MAX, pattern="^[^=]*=")],
+    Annotated[str, msgspec.Meta(max_length=TEXT_MAX, pattern="^[^=]*=")],
     "Only products with this attribute, as `name=value`. It may be given several times: then one "
     "of the values of each name.",
 )
 PARAMETERS = (
     Parameter(
-        "q", Annotated[str, Meta(max_length=LENGTH_MAX)], "What to look for.", example='"red boots"'
+        "q",
+        Annotated[str, msgspec.Meta(max_length=LENGTH_MAX)],
+        "What to look for.",
+        example='"red boots"',
     ),
     Parameter("type", Kind, "Where to look: `posts`, where it is not given."),
     Parameter(
