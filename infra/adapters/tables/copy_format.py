@@ -109,9 +109,9 @@ def _cut(written: bytes, size: int) -> Iterator[bytes]:
     return (written[start : start + size] for start in range(0, len(written), size))
 
 
-def _values(kind: ColumnType, values: Values) -> Iterator[bytes]:
+def _values(kind: ColumnType, values: Values) -> Sequence[bytes]:
     encode = ENCODERS[kind]
-    return (NULL if value is None else encode(value) for value in values)
+    return [NULL if value is None else encode(value) for value in values]
 
 
 def _encode_bigint(value: int) -> bytes:

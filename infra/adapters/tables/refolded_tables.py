@@ -78,9 +78,11 @@ class RefoldedTables:
         self._part = part
         self._tables = tables_of(projection, part)
         self._writer = TableWriter(projection.tables, TEMPORARY, deferred=True)
+        self._snapshot = contextlib.AsyncExitStack()
+        self._served: dict[str, tuple[int, int]] = {}
 
-    async def begin(self, *, copied: bool = True) -> None:
-        """Make the tables, and unless `copied` is False a copy of what is served at this moment.
+    async def begin(self) -> None:
+        """Make the tables, and take note of where what is served is at this moment.
 
         Raises `NotServed`.
         """
@@ -92,7 +94,8 @@ class RefoldedTables:
             else:
                 for statement in index_statements(TEMPORARY, table):
                     await connection.execute(statement)
-        async with connection.transaction():
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(connection.transaction())
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             await connection.execute(BULK_SETTINGS)
             live = (await live_builds(connection)).get(name)
@@ -100,15 +103,26 @@ class RefoldedTables:
                 raise NotServed(f"nothing is served of {name}")
             self.build, self.version = live
             await self._note_positions()
-            for table in self._tables if copied else ():
-                await connection.execute(
+            self._snapshot = stack.pop_all()
+
+    async def copy(self) -> None:
+        """Copy what was served at the moment noted. Nothing else can be done here meanwhile."""
+        async with self._snapshot:
+            for table in self._tables:
+                copied = served_copy(table)
+                await self._connection.execute(
                     sql.SQL("CREATE TABLE {} AS SELECT {} FROM {} WHERE {}").format(
-                        served_copy(table),
+                        copied,
                         columns_in(table),
                         self._live(table),
                         condition(self._part, table),
                     )
                 )
+                self._served[table.name] = await self._checksum(copied)
+
+    async def leave(self) -> None:
+        """Copy nothing: what is served is to be replaced whatever it is."""
+        await self._snapshot.aclose()
 
     async def write(self, folded: Folded) -> None:
         """Write changes, which come in the order of the log. Raises `CannotVerify` for changes
@@ -139,9 +153,9 @@ class RefoldedTables:
             await self._connection.execute(BULK_SETTINGS)
             for table in self._tables:
                 served, folded = served_copy(table), folded_name(table)
-                of_served, of_folded = await self._checksum(served), await self._checksum(folded)
-                documents += of_served[0]
-                if of_served == of_folded:
+                checksum = self._served[table.name]
+                documents += checksum[0]
+                if checksum == await self._checksum(folded):
                     continue
                 columns = [column.name for column in columns_of(table)]
                 _, differ, found = await compared(self._connection, served, folded, table, columns)

@@ -88,7 +88,8 @@ class Refolding:
     ) -> dict[str, Verified | CannotVerify]:
         foldings = self._foldings
         await all_of(folding.begin() for folding in foldings)
-        await self._fold(foldings, progress)
+        # The log is read while what is served is still being copied.
+        await all_of([self._fold(foldings, progress), *(folding.copy() for folding in foldings)])
         at_once = asyncio.Semaphore(COMPARED_AT_ONCE)
         found = await all_of(folding.compare(at_once) for folding in foldings)
         return {
@@ -100,7 +101,8 @@ class Refolding:
 
     async def remake(self, progress: Progress) -> int:
         (folding,) = self._foldings
-        await folding.begin(copied=False)
+        await folding.begin()
+        await folding.leave()
         await self._fold([folding], progress)
         folding.raise_problem()
         async with self._up_to_date(folding):
@@ -147,14 +149,15 @@ class Folding:
         self.tables = tables
         self._part = part
         self._problem: CannotVerify | None = None
+        self._ready = asyncio.Event()
         self._begun: Mapping[int, int] = {}
         self._reached: Mapping[int, int] = dict.fromkeys(projection.partitions, 0)
         self._not_applied: frozenset[int] = frozenset()
 
-    async def begin(self, *, copied: bool = True) -> None:
+    async def begin(self) -> None:
         name, version = self.projection.name, self.projection.version
         try:
-            await self.tables.begin(copied=copied)
+            await self.tables.begin()
         except NotServed as problem:
             self._problem = problem
         else:
@@ -162,6 +165,19 @@ class Folding:
                 self._problem = CannotVerify(
                     f"{name} is served in version {self.tables.version}; this is version {version}"
                 )
+
+    async def copy(self) -> None:
+        """Copy what is served, where that can be verified."""
+        if self._problem is None:
+            await self.tables.copy()
+        else:
+            await self.tables.leave()
+        self._ready.set()
+
+    async def leave(self) -> None:
+        """Leave what is served uncopied."""
+        await self.tables.leave()
+        self._ready.set()
 
     def aim(self) -> tuple[int, int]:
         """Take note of where to fold to; answers after which position, and up to which."""
@@ -180,7 +196,9 @@ class Folding:
             return
         await self.projection.prepare(wanted)
         try:
-            await self.tables.write(self._changes(wanted))
+            changes = self._changes(wanted)
+            await self._ready.wait()
+            await self.tables.write(changes)
         except CannotVerify as problem:
             self._problem = problem
 
