@@ -42,7 +42,7 @@ async def test_a_full_disk_refuses_commands_and_recovers_when_there_is_room(
         fill(ballast)
         refused = await post_until_refused(system, world)
         assert refused["status"] == 503
-        assert refused["type"].startswith("/problems/")
+        assert str(refused["type"]).startswith("/problems/")
         ballast.unlink()
         await system.wait_until_ready()
         await world.live(100)

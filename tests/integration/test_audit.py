@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from domain.commerce.stock.events import StockReceived, StockReserved
+from domain.events import AnyEvent
 from domain.shared.identifiers import id_text
 from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
@@ -34,7 +35,7 @@ async def stocked(url: str) -> None:
     log = await PostgresEventLog.open(url)
     for number in range(1, PRODUCTS + 1):
         product = id_text(number)
-        events = [
+        events: list[AnyEvent] = [
             StockReceived(product_id=product, quantity=10, reference="first"),
             StockReserved(
                 product_id=product,
@@ -71,7 +72,7 @@ async def test_a_drift_of_one_unit_in_stock_is_found_and_mended(
             " WHERE product_id = 77"
         )
     for repair in ("off", "on"):
-        settings = Settings(postgres_url=postgres_url, audit_repair=repair)  # type: ignore[arg-type]
+        settings = Settings(postgres_url=postgres_url, audit_repair=repair)
         streams = Streams(settings, availability.PROJECTION, availability.AVAILABILITY)
         registry = CollectorRegistry()
         audit = Audit([streams.look], AT_ONCE, registry)

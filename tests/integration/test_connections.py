@@ -1,6 +1,7 @@
 """That connections are closed by whoever opened them, however that ends."""
 
 import asyncio
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import cast
 
@@ -73,8 +74,10 @@ async def test_who_follows_changes_closes_their_connection_when_cancelled_at_wor
     opened: list[psycopg.AsyncConnection] = []
     at_work = asyncio.Event()
 
-    async def noted(*arguments: str) -> psycopg.AsyncConnection:
-        opened.append(await connect(*arguments))
+    async def noted(
+        url: str, name: str, settings: Mapping[str, str] | None = None
+    ) -> psycopg.AsyncConnection:
+        opened.append(await connect(url, name, settings))
         return opened[0]
 
     async def ended_sessions(_: int) -> None:

@@ -14,7 +14,6 @@ from domain.commerce.order.events import OrderCreated, OrderLine
 from domain.shared.identifiers import id_number, id_text
 from domain.shared.money import Money
 from domain.social.member.events import MemberErased, MemberRegistered, ProfileChanged
-from infra.adapters.tables.sqlite_tables import columns_of
 from infra.command_line.main import run
 from infra.composition.operations.replaying import (
     NoSuchProjection,
@@ -25,6 +24,7 @@ from infra.composition.operations.replaying import (
 from infra.composition.settings import Settings
 from infra.formats.event_shapes import timestamp
 from infra.ports.log import Recorded
+from infra.ports.tables import columns_of
 from tests.builders import NOON
 from tests.integration.tables import SOCIAL, chain, contents, projector, random_log, write_log
 
