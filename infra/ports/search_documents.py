@@ -103,6 +103,14 @@ INTEGER = {"type": "integer"}
 BOOLEAN = {"type": "boolean"}
 MOMENT = {"type": "date", "format": "epoch_millis"}
 TOKENS = {"type": "text", "analyzer": "whitespace"}
+RANKED = {"type": "integer", "index": False}
+"""A number that hits are ranked by; nobody asks which documents have one."""
+
+
+def told(field: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A field that is read from documents found by others, and nothing more."""
+    return {**field, "index": False, "doc_values": False}
+
 
 SETTINGS = {
     "number_of_shards": 1,
@@ -171,31 +179,31 @@ def month_of(created_at: datetime) -> str:
 POSTS = SearchIndex(
     name="search_posts",
     alias="plaza-posts",
-    version=2,
+    version=3,
     document=PostDocument,
     id_field="postId",
     sliced=True,
     properties={
         "postId": KEYWORD,
-        "authorId": KEYWORD,
+        "authorId": told(KEYWORD),
         "author": KEYWORD,
         "createdAt": MOMENT,
-        "position": LONG,
-        "language": KEYWORD,
+        "position": told(LONG),
+        "language": told(KEYWORD),
         "text": TOKENS,
         "stemmed": TOKENS,
         "tags": KEYWORD,
         "mentions": KEYWORD,
-        "likes": INTEGER,
-        "reposts": INTEGER,
-        "replies": INTEGER,
+        "likes": RANKED,
+        "reposts": RANKED,
+        "replies": RANKED,
     },
 )
 
 MEMBERS = SearchIndex(
     name="search_members",
     alias="plaza-members",
-    version=1,
+    version=2,
     document=MemberDocument,
     id_field="memberId",
     properties={
@@ -205,25 +213,25 @@ MEMBERS = SearchIndex(
         "words": KEYWORD,
         "bio": TOKENS,
         "followers": INTEGER,
-        "createdAt": MOMENT,
-        "position": LONG,
+        "createdAt": told(MOMENT),
+        "position": told(LONG),
     },
 )
 
 PRODUCTS = SearchIndex(
     name="search_products",
     alias="plaza-products",
-    version=2,
+    version=3,
     document=ProductDocument,
     id_field="productId",
     partitions=COMMERCE_PARTITIONS,
     properties={
         "productId": KEYWORD,
         "shopId": KEYWORD,
-        "sellerId": KEYWORD,
+        "sellerId": told(KEYWORD),
         "seller": KEYWORD,
         "shopWords": TOKENS,
-        "language": KEYWORD,
+        "language": told(KEYWORD),
         "title": TOKENS,
         "description": TOKENS,
         "stemmed": TOKENS,
@@ -234,7 +242,7 @@ PRODUCTS = SearchIndex(
         "available": BOOLEAN,
         "attributes": KEYWORD,
         "createdAt": MOMENT,
-        "position": LONG,
+        "position": told(LONG),
     },
 )
 

@@ -10,7 +10,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,14 +85,14 @@ def full() -> Sequence[str]:
 def measured(mode: str, url: str, folder: Path, rounds: int) -> Result:
     server, search_url = started(mode, folder)
     try:
-        documents = uvloop.run(same_documents(url, search_url))
+        documents, mappings = uvloop.run(same_documents(url, search_url))
         return interleaved(
             f"{NAME}_{mode}",
             unit="documents/s",
             target=TARGET,
             rounds=rounds,
             measure=lambda: uvloop.run(indexed(url, search_url)),
-            probe=lambda: uvloop.run(bulk(search_url, documents)),
+            probe=lambda: uvloop.run(bulk(search_url, documents, mappings)),
         )
     finally:
         server.stop()
@@ -200,22 +200,27 @@ async def indexed(url: str, search_url: str) -> float:
     return DOCUMENTS / seconds
 
 
-async def same_documents(url: str, search_url: str) -> list[dict[str, Any]]:
+async def same_documents(url: str, search_url: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the index holds, and by which mappings."""
     async with opened(url, search_url) as world:
         build = await world.store.begin(dict.fromkeys(SOCIAL_PARTITIONS, 0), DOCUMENTS)
         await world.indexing.bring(build)
         await world.store.refresh(build)
         found = [dict(one.fields) async for page in world.store.by_id(build) for one in page]
+        indices = await world.client.indices.get_mapping(index=f"{POSTS.build_name(build)}-*")
+        mappings: dict[str, Any] = next(iter(indices.values()))["mappings"]
         await world.store.drop(build)
-    return found
+    return found, mappings
 
 
-async def bulk(search_url: str, documents: Sequence[dict[str, Any]]) -> float:
+async def bulk(
+    search_url: str, documents: Sequence[dict[str, Any]], mappings: Mapping[str, Any]
+) -> float:
     """Documents per second of sending them, and nothing more."""
     client = search_client(search_url, REQUEST_SECONDS)
     name = "bench-posts"
-    template = POSTS.template()["template"]
-    await client.indices.create(index=name, body=template)
+    settings = POSTS.template()["template"]["settings"]
+    await client.indices.create(index=name, body={"settings": settings, "mappings": mappings})
     started_at = time.perf_counter()
     for start in range(0, len(documents), AT_ONCE):
         body: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from opensearchpy import AsyncOpenSearch, NotFoundError, OpenSearchException, TransportError
 
-from infra.adapters.search.osmem_segments import OsmemSegments
+from infra.adapters.search.osmem import Osmem, lean
 from infra.ports.search import (
     Build,
     BuildStatus,
@@ -56,7 +56,7 @@ class OpenSearchStore:
         self._patience_seconds = patience_seconds
         self._slices: set[str] = set()
         self._served: int | None = None
-        self._segments = OsmemSegments(client, index.properties)
+        self._osmem = Osmem(client)
 
     @property
     def index(self) -> SearchIndex:
@@ -86,7 +86,10 @@ class OpenSearchStore:
 
     async def begin(self, positions: Mapping[int, int], total: int) -> int:
         client, index = self._client, self._index
-        templates = {index.alias: index.template(), PROGRESS: PROGRESS_TEMPLATE}
+        ours = index.template()
+        if await self._ask(self._osmem.serves):
+            ours = lean(ours)
+        templates = {index.alias: ours, PROGRESS: PROGRESS_TEMPLATE}
         for name, template in templates.items():
             await self._ask(client.indices.put_index_template, name=name, body=template)
         await self._make(PROGRESS)
@@ -173,7 +176,7 @@ class OpenSearchStore:
         body = b"".join(action(name, write) for name, write in zip(names, writes, strict=True))
         try:
             answer = await self._client.bulk(body=body)
-            await self._segments.wrote(answer["items"])
+            await self._osmem.wrote(answer["items"])
         except TransportError as error:
             if error.status_code == TOO_LARGE and len(writes) > 1:
                 return await self._send_halves(build, writes)
@@ -190,10 +193,10 @@ class OpenSearchStore:
         return again, refused
 
     def worn(self, documents: int) -> bool:
-        return self._segments.worn(documents)
+        return self._osmem.worn(documents)
 
     def renewed(self) -> None:
-        self._segments.renewed()
+        self._osmem.renewed()
 
     async def _send_halves(
         self, build: int, writes: Sequence[Write]
@@ -296,21 +299,23 @@ class OpenSearchStore:
 
     # Reading.
 
-    async def by_id(self, build: int) -> AsyncGenerator[Sequence[Served], None]:
-        after: list[Any] = []
+    async def by_id(
+        self, build: int, after: str = "", upto: str = ""
+    ) -> AsyncGenerator[Sequence[Served], None]:
+        field = self._index.id_field
+        body: dict[str, Any] = {
+            "size": PAGE,
+            "version": True,
+            "query": {"range": {field: {"lte": upto}}} if upto else {"match_all": {}},
+            "sort": [{field: "asc"}],
+        }
+        if after:
+            body["search_after"] = [after]
         while True:
-            body: dict[str, Any] = {
-                "size": PAGE,
-                "version": True,
-                "query": {"match_all": {}},
-                "sort": [{self._index.id_field: "asc"}],
-            }
-            if after:
-                body["search_after"] = after
             hits = (await self._search(build, body))["hits"]["hits"]
             if hits:
                 yield [served(hit) for hit in hits]
-                after = hits[-1]["sort"]
+                body["search_after"] = hits[-1]["sort"]
             if len(hits) < PAGE:
                 return
 

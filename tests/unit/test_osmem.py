@@ -4,9 +4,8 @@ from typing import Any, cast
 
 from opensearchpy import AsyncOpenSearch
 
-from infra.adapters.search.osmem_segments import OSMEM, REPLACED_MIN, OsmemSegments
-
-PROPERTIES = {"likes": {"type": "integer"}}
+from infra.adapters.search.osmem import OSMEM, REPLACED_MIN, UNCHANGED, Osmem, lean
+from infra.ports.search_documents import POSTS
 
 
 class Server:
@@ -21,7 +20,7 @@ class Server:
         return {"version": {"build_hash": self.build_hash}}
 
     async def put_mapping(self, index: str, body: dict[str, Any]) -> None:
-        assert body == {"properties": PROPERTIES}
+        assert body == UNCHANGED
         self.put.append(index)
 
 
@@ -29,8 +28,8 @@ def written(count: int, result: str = "created", index: str = "a") -> list[dict[
     return [{"index": {"_index": index, "status": 200, "result": result}}] * count
 
 
-def segments(server: Server) -> OsmemSegments:
-    return OsmemSegments(cast("AsyncOpenSearch", server), PROPERTIES)
+def segments(server: Server) -> Osmem:
+    return Osmem(cast("AsyncOpenSearch", server))
 
 
 async def test_a_mapping_is_put_for_each_thousand_documents_of_an_index() -> None:
@@ -69,3 +68,12 @@ async def test_what_was_refused_counts_for_nothing() -> None:
     refused = {"index": {"_index": "a", "status": 409, "error": {"type": "version_conflict"}}}
     await kept.wrote([refused] * 2_000)
     assert server.put == []
+
+
+def test_it_indexes_nothing_that_hits_are_only_ranked_by() -> None:
+    template = POSTS.template()
+    properties = lean(template)["template"]["mappings"]["properties"]
+    assert properties["likes"] == {"type": "integer", "index": False, "doc_values": False}
+    assert properties["createdAt"] == POSTS.properties["createdAt"]
+    assert list(properties) == list(POSTS.properties)
+    assert template == POSTS.template()
