@@ -4,9 +4,11 @@ import pytest
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from infra.adapters.search.text_analysis import (
+    FUNCTION_WORDS,
     LANGUAGES,
     TOKEN_LENGTH_MAX,
     analysed,
+    language_by_words,
     language_of,
     prefix_words,
     query_stems,
@@ -45,6 +47,28 @@ def test_a_text_has_the_stems_of_its_language(text: str, language: str, stem: st
 def test_a_text_in_another_language_has_its_words_for_stems() -> None:
     _, plain, stemmed = analysed("Привет всем, хорошего дня")
     assert plain == stemmed
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Just got back from the gym and feeling great", "en"),
+        ("Je ne sais pas quoi faire avec ça", "fr"),
+        ("The Lord of the Rings ist ein sehr gutes Buch", None),
+        ("Wie bitte", None),
+        ("the and 昨日はとても楽しかったです", None),
+        ("the and " + "lorem " * 20, None),
+    ],
+)
+def test_function_words_tell_a_language_only_where_they_leave_no_doubt(
+    text: str, language: str | None
+) -> None:
+    assert language_by_words(text, tokens(text)) == language
+
+
+def test_no_function_word_belongs_to_two_languages() -> None:
+    listed = [word for words in FUNCTION_WORDS.values() for word in words.split()]
+    assert len(listed) == len(set(listed))
 
 
 def test_a_text_without_letters_has_no_language() -> None:

@@ -20,6 +20,24 @@ __all__ = ["analysed", "language_of", "prefix_words", "prepare", "query_stems", 
 TOKEN_LENGTH_MAX = 100
 """What a longer one begins with stands for it; the server would cut it in two."""
 
+FUNCTION_WORDS = {
+    "en": "the and that this with from you your are have has they their what when there would"
+    " could should about been were which because just not be can but how who we our if than then"
+    " them did does some more very here only other into every never always again today",
+    "de": "und der ist nicht ein eine einen einem einer ich sich auch mit dass sind oder aber wir"
+    " für auf zu wie wenn haben wird werden hat kein keine nur schon sehr über nach beim vom zum"
+    " zur uns dem von ihr sie bei aus im noch heute immer wieder mehr nichts gibt",
+    "es": "el los las pero muy también y más cuando hoy esto yo siempre ahora donde mejor gracias"
+    " puede qué fue tiene sin desde hasta están nada sus así",
+    "fr": "les est pas dans avec pour une vous nous cette sur être au aux ça très où leur même"
+    " aussi fait tout elle ils quand été comme et ce mon ont sont mes chaque toujours jamais rien"
+    " aujourd hui moi ses",
+}
+"""Words of which a text of some other language that is told apart has hardly ever two."""
+FUNCTION_WORDS_MIN = 2
+WORDS_A_FUNCTION_WORD_MAX = 8
+LATIN_LAST = "\u024f"
+
 DETECTED_LENGTH_MAX = 80
 """So much tells the language, and what it costs grows with the length."""
 UNKNOWN = "und"
@@ -34,7 +52,12 @@ SPACELESS = (
     "\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003347f"
 )
 
+_language_of_word = {
+    word: language for language, words in FUNCTION_WORDS.items() for word in words.split()
+}
+_function_words = frozenset(_language_of_word)
 _words = re.compile(WORD).findall
+_ascii_words = re.compile(r"\w+", re.ASCII).findall
 _has_spaceless = re.compile(f"[{SPACELESS}]").search
 _runs = re.compile(f"[{SPACELESS}]+|[^{SPACELESS}]+").findall
 _has_letters = re.compile(r"[^\W\d_]").search
@@ -49,7 +72,7 @@ def analysed(text: str) -> tuple[str, list[str], list[str]]:
     """The language of a text, its tokens and their stems."""
     cased = cased_tokens(text)
     plain = cased if text.isascii() else [folded(token) for token in cased]
-    language = language_of(text) if cased else UNKNOWN
+    language = language_by_words(text, cased) or language_of(text)
     stemmer = _stemmer(language)
     if stemmer is None:
         return language, plain, plain
@@ -80,6 +103,20 @@ def prefix_words(*texts: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def language_by_words(text: str, words: Sequence[str]) -> str | None:
+    """The language that these words of a text leave no doubt of, if there is one; that takes a
+    twentieth of the time."""
+    telling = _function_words.intersection(words)
+    languages = {_language_of_word[word] for word in telling}
+    if (
+        len(languages) == 1
+        and len(telling) >= max(FUNCTION_WORDS_MIN, len(words) / WORDS_A_FUNCTION_WORD_MAX)
+        and max(text) <= LATIN_LAST
+    ):
+        return languages.pop()
+    return None
+
+
 def language_of(text: str) -> str:
     """The ISO 639-1 code of the likeliest language, or `und` where there is nothing to go by."""
     if not _has_letters(text):
@@ -94,9 +131,9 @@ def prepare() -> None:
 
 
 def cased_tokens(text: str) -> list[str]:
-    found = _words(case_folded(text))
     if text.isascii():
-        return [word[:TOKEN_LENGTH_MAX] for word in found]
+        return [word[:TOKEN_LENGTH_MAX] for word in _ascii_words(text.lower())]
+    found = _words(case_folded(text))
     return [token[:TOKEN_LENGTH_MAX] for word in found for token in parts(word)]
 
 
