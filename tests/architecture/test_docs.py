@@ -35,7 +35,7 @@ def tracked() -> list[Path]:
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *DECISIONS], ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_in_the_documentation_lead_to_files_that_exist(document: Path) -> None:
     links = re.findall(r"\]\((?!https?://)([^)#]+)\)", document.read_text())
     missing = [link for link in links if not (document.parent / link).exists()]
     assert missing == []

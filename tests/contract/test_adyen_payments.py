@@ -113,8 +113,13 @@ async def test_a_refusal_says_why(payments: AdyenPayments) -> None:
     assert found.reason == "Not enough balance"
 
 
-async def test_pending_and_actions(payments: AdyenPayments) -> None:
+async def test_a_payment_that_takes_longer_is_pending(payments: AdyenPayments) -> None:
     assert isinstance(await payments.ask(authorise("f1", card(name="PENDING"))), Pending)
+
+
+async def test_a_card_that_is_challenged_is_authorised_step_by_step(
+    payments: AdyenPayments,
+) -> None:
     found = await payments.ask(authorise("f2", card("4917610000000000")))
     assert isinstance(found, ActionRequired)
     token = found.action["token"]

@@ -114,7 +114,7 @@ def test_paths_name_their_parts_as_members_are_named(served: Served) -> None:
     assert [path for path in served.contract()["paths"] if "_" in path] == []
 
 
-def test_examples_are_valid(served: Served) -> None:
+def test_examples_of_bodies_are_valid_by_their_own_schemas(served: Served) -> None:
     contract = served.contract()
     bodies = [
         one["requestBody"]["content"]["application/json"]

@@ -150,7 +150,7 @@ async def test_a_password_and_a_database_are_used(own_valkey: ServerProcess) -> 
         ("unix:///run/valkey.sock", "", 0, "/run/valkey.sock"),
     ],
 )
-def test_addresses_are_understood(url: str, host: str, port: int, path: str) -> None:
+def test_an_address_names_a_host_or_a_socket(url: str, host: str, port: int, path: str) -> None:
     address = parse_address(url)
     assert (address.host, address.port, address.path) == (host, port, path)
     assert address.tls is url.startswith("rediss")

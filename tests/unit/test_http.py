@@ -98,7 +98,9 @@ def test_a_cursor_is_taken_back_by_the_list_that_handed_it_out_and_no_other() ->
 
 
 @pytest.mark.parametrize(("text", "limit"), [(None, LIMIT_DEFAULT), ("1", 1), ("100", 100)])
-def test_limits_of_lists(text: str | None, limit: int) -> None:
+def test_a_list_is_as_long_as_asked_for_or_of_the_default_length(
+    text: str | None, limit: int
+) -> None:
     assert limit_of({} if text is None else {"limit": text}) == limit
 
 

@@ -35,11 +35,11 @@ JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
         ("a OR b AND NOT c", Terms(words=("a", "or", "b", "and", "not", "c"))),
     ],
 )
-def test_what_is_wanted(text: str, wanted: Terms) -> None:
+def test_words_phrases_tags_and_names_are_told_apart(text: str, wanted: Terms) -> None:
     assert parse(text) == Query(wanted)
 
 
-def test_what_is_not_wanted() -> None:
+def test_a_minus_before_anything_unwants_it() -> None:
     query = parse('tea -milk -"brown sugar" -#ad -@bob -from:eve')
     assert query.wanted == Terms(words=("tea",))
     assert query.unwanted == Terms(("milk",), (("brown", "sugar"),), ("ad",), ("bob",), ("eve",))

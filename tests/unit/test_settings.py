@@ -74,7 +74,7 @@ def test_settings_survive_the_way_through_the_environment_of_a_child() -> None:
     assert load_settings(to_environment(settings)) == settings
 
 
-def test_secrets_are_masked() -> None:
+def test_secrets_are_shown_only_as_a_mask() -> None:
     environ = {"PLAZA_ADYEN_API_KEY": "sesame"}
     assert source_of("PLAZA_ADYEN_API_KEY", environ) == (MASK, "environment")
 
