@@ -22,6 +22,7 @@ from infra.ports.search_reads import (
 )
 from query_api.context import Context
 from query_api.market import Market, Product
+from query_api.profiles import profiles
 from query_api.searching.search_index import SearchIndex
 from query_api.searching.search_lists import (
     NEWEST,
@@ -37,7 +38,6 @@ from query_api.timelines.items import Item
 from query_api.timelines.pipeline import is_shown
 from query_api.timelines.present import posts_json
 from query_api.timelines.viewers import Viewer
-from query_api.users import profiles
 
 S = TypeVar("S")
 encode = msgspec.json.Encoder().encode

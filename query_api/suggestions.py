@@ -19,9 +19,9 @@ from infra.ports.discovery import Discovery, SecondHop
 from query_api.caches.kept import Kept
 from query_api.context import Context
 from query_api.parameters import LIST_PARAMETERS, LOG_POSITION
+from query_api.profiles import profiles
 from query_api.shapes.social import Profile
 from query_api.timelines.viewers import NOBODY, Viewer
-from query_api.users import profiles
 from query_api.walk import Walk
 
 SUGGESTED_MAX = 200

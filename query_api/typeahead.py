@@ -26,10 +26,10 @@ from query_api.caches.flights import Flights
 from query_api.context import Context
 from query_api.market import Market
 from query_api.parameters import LOG_POSITION
+from query_api.profiles import profiles
 from query_api.searching.search_index import SearchIndex
 from query_api.shapes.social import Profile
 from query_api.timelines.viewers import NOBODY, Viewer
-from query_api.users import profiles
 
 LENGTH_MAX = 100
 WORDS_MAX = 5
