@@ -1,7 +1,6 @@
-"""What the pages of the commerce half are given, and what every request to one starts with."""
+"""What the pages of the commerce half are given: products from memory, and who asks."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,8 +10,8 @@ from starlette.responses import Response
 
 from domain.shared.identifiers import id_number, id_text
 from infra.http.authentication import Authenticator, header
-from infra.http.consistency import WAIT_SECONDS, required_position
 from infra.http.consistency import Applied as AppliedPosition
+from infra.http.consistency import required_position
 from infra.http.cursors import Cursors
 from infra.http.problems import not_found
 from infra.ports.commerce_reads import CommerceReads, ProductRow
@@ -23,12 +22,9 @@ from query_api.as_of import position_asked
 from query_api.caches.generations import Generations
 from query_api.shapes.commerce import ProductPage, Seller, money
 from query_api.shapes.social import ProductCard
-from query_api.timelines.items import Items
 
 PRODUCTS_MAX = 50_000
 CARDS_SECONDS = 1.0
-PRODUCTS_SECONDS = 0.5
-IMPATIENT_SECONDS = 10.0
 _decode = msgspec.json.Decoder(dict).decode
 encode = msgspec.json.Encoder().encode
 
@@ -148,75 +144,6 @@ async def shown(looking: Awaitable[Mapping[int, Product]]) -> Mapping[str, Produ
     except (ReadsUnavailable, TimeoutError):
         return {}
     return {product.card.product_id: product.card for product in found.values()}
-
-
-class PostsFollow:
-    """Posts show products, so what is cached of them is forgotten with what changes about these.
-
-    See `infra.runtime.projecting.live.Follower`.
-    """
-
-    def __init__(self, items: Items) -> None:
-        self._items = items
-
-    def begin(self) -> None:
-        self._items.forget_all()
-
-    def end(self) -> None:
-        self._items.forget_all()
-
-    def changed(self, applied: Applied) -> None:
-        if applied.everything:
-            self._items.forget_all()
-        elif applied.products:
-            self._items.forget_products([id_text(number) for number in applied.products])
-
-
-class AppliedHere(AppliedPosition):
-    """How far the commerce half has been applied. Where nothing happened in it since, it is as far
-    as anybody may ask."""
-
-    def __init__(self, reads: CommerceReads) -> None:
-        super().__init__()
-        self.reads = reads
-
-    async def wait(self, position: int, seconds: float = WAIT_SECONDS) -> bool:
-        if position <= self.position or not await self.reads.happened(self.position, position):
-            return True
-        return await super().wait(position, seconds)
-
-
-class AppliedBeside(AppliedPosition):
-    """How far the social half has been applied, for pages that show products too.
-
-    These wait for products a moment longer; where that was in vain they do without for a while,
-    since either half serves while the other is down.
-    """
-
-    def __init__(self, social: AppliedPosition, products: AppliedPosition) -> None:
-        super().__init__()
-        self._social = social
-        self._products = products
-        self._impatient_until = 0.0
-
-    @property
-    def position(self) -> int:
-        if time.monotonic() < self._impatient_until:
-            return self._social.position
-        return min(self._social.position, self._products.position)
-
-    async def wait(self, position: int, seconds: float = WAIT_SECONDS) -> bool:
-        if not await self._social.wait(position, seconds):
-            return False
-        if time.monotonic() >= self._impatient_until and not await self._shown(position):
-            self._impatient_until = time.monotonic() + IMPATIENT_SECONDS
-        return True
-
-    async def _shown(self, position: int) -> bool:
-        try:
-            return await self._products.wait(position, PRODUCTS_SECONDS)
-        except ReadsUnavailable:
-            return False
 
 
 class Fetch:

@@ -25,7 +25,7 @@ from infra.adapters.system_view import SystemView
 from infra.adapters.tables.postgres_changes import PostgresChanges
 from infra.adapters.timelines.redis_timeline_reader import RedisTimelineReader
 from infra.composition.services.moments import moments_indexed
-from infra.composition.services.revocations import follow_revocations
+from infra.composition.services.revocations import RevocationFollower, follow_revocations
 from infra.composition.services.search_reads import search_reads
 from infra.composition.services.seen_positions import SeenPositions
 from infra.composition.settings import Settings
@@ -74,12 +74,13 @@ from query_api.feed import Feed
 from query_api.firehose import PATH as FIREHOSE
 from query_api.firehose import Firehose
 from query_api.firehose import routes as firehose_routes
-from query_api.market import AppliedBeside, AppliedHere, Market, PostsFollow, Products
+from query_api.halves import AppliedBeside, AppliedHere
+from query_api.market import Market, Products
 from query_api.recommended import Recommendations
 from query_api.searching.search_index import SearchIndex
 from query_api.suggestions import PopularAccounts
 from query_api.timelines.cache_metrics import measure_caches
-from query_api.timelines.current import CachesFollow, RevocationsFollow
+from query_api.timelines.followers import CacheFollower, ProductFollower
 from query_api.timelines.items import Items, NoProducts
 from query_api.timelines.skeletons import Skeletons
 from query_api.timelines.stages import Stages
@@ -196,7 +197,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
         resources.changes,
         reads,
         projections=PROJECTIONS,
-        followers=[CachesFollow(items, viewers), RevocationsFollow(resources.revocations, now)],
+        followers=[CacheFollower(items, viewers), RevocationFollower(resources.revocations, now)],
         on_position=seen.following(SOCIAL_PARTITIONS, applied.advance),
         on_lost=lambda: applied.rewind(0),
     )
@@ -284,7 +285,7 @@ def sold(
         reads,
         projections=COMMERCE_PROJECTIONS,
         partitions=COMMERCE_PARTITIONS,
-        followers=[catalogue, PostsFollow(context.items)],
+        followers=[catalogue, ProductFollower(context.items)],
         on_position=seen.following(COMMERCE_PARTITIONS, applied.advance),
         on_lost=lambda: applied.rewind(0),
     )

@@ -1,13 +1,9 @@
-"""What each change that projections tell makes the local caches forget."""
+"""What each change that projections tell makes the local caches of posts and readers forget."""
 
-from collections.abc import Callable
-
-from infra.http.authentication import Revocations
+from domain.shared.identifiers import id_text
 from infra.ports.frames import Applied
 from query_api.timelines.items import Items
 from query_api.timelines.viewers import Viewers
-
-SESSION_SECONDS_MAX = 400 * 86_400
 
 ANY = ""
 ITEMS_SHOW = frozenset({ANY, "members", "posts", "engagement"})
@@ -16,7 +12,7 @@ READERS_HAVE = frozenset({ANY, "graph", "engagement"})
 positions in the log, which are the same in every build."""
 
 
-class CachesFollow:
+class CacheFollower:
     """Items and readers, kept current; see `infra.runtime.projecting.live.Follower`."""
 
     def __init__(self, items: Items, viewers: Viewers) -> None:
@@ -47,17 +43,20 @@ class CachesFollow:
             self._items.forget_members(applied.members)
 
 
-class RevocationsFollow:
-    """Ended sessions are refused from the moment that their end is told."""
+class ProductFollower:
+    """Posts show products: what is cached of posts is forgotten with what changes about those."""
 
-    def __init__(self, revocations: Revocations, now: Callable[[], float]) -> None:
-        self._revocations = revocations
-        self._now = now
+    def __init__(self, items: Items) -> None:
+        self._items = items
 
-    def begin(self) -> None: ...
+    def begin(self) -> None:
+        self._items.forget_all()
 
-    def end(self) -> None: ...
+    def end(self) -> None:
+        self._items.forget_all()
 
     def changed(self, applied: Applied) -> None:
-        expiry = int(self._now()) + SESSION_SECONDS_MAX
-        self._revocations.end_sessions((session, expiry) for session in applied.sessions)
+        if applied.everything:
+            self._items.forget_all()
+        elif applied.products:
+            self._items.forget_products([id_text(number) for number in applied.products])
