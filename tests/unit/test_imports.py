@@ -1,10 +1,15 @@
 """What an import makes of the lines of a file."""
 
+import itertools
+import json
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+import pytest
+
 from domain.deciders import DECIDERS
+from domain.shared.identifiers import EPOCH_MS, id_number, make_id
 from domain.social.post.events import PostPublished
 from domain.social.relation.commands import BlockMember
 from domain.social.relation.events import Followed
@@ -115,6 +120,11 @@ async def test_quoted_cells_and_a_byte_order_mark_are_understood() -> None:
     assert counts(summary) == (1, 2, 1, 0)
 
 
+async def test_a_quote_that_is_not_closed_is_a_bad_line() -> None:
+    summary = await Bench().follows('"ada,bob', "bob,ada", '"ada"x,bob')
+    assert (summary.added, sorted(bad.line for bad in summary.bad)) == (1, [1, 3])
+
+
 async def test_a_follow_across_a_block_is_refused_and_the_others_stand() -> None:
     bench = Bench()
     await bench.follows("ada,bob")
@@ -145,6 +155,33 @@ async def test_a_post_keeps_the_moment_at_which_it_was_written() -> None:
     assert post.author_id == await bench.member("m_ada")
 
 
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "1815-12-10T00:00:00Z", "2012-06-23T10:00:00-07:00"]
+)
+async def test_posts_of_any_age_get_ids_that_tables_can_hold(moment: str) -> None:
+    bench = Bench()
+    line = json.dumps({"author": "ada", "content": "hi", "createdAt": moment})
+    assert counts(await bench.posts(line)) == (1, 1, 1, 0)
+    (post,) = [one.event for one in await bench.events() if isinstance(one.event, PostPublished)]
+    assert id_number(post.post_id) >= 0
+    assert post.post_id < make_id(EPOCH_MS + 3_600_000, 0)
+
+
+async def test_many_posts_of_one_moment_are_all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = itertools.count()
+    monkeypatch.setattr("secrets.randbits", lambda _: next(drawn) // 3)
+    lines_of_a_day = [
+        json.dumps({"author": "ada", "content": f"{n}", "createdAt": "2021-01-01T00:00:00Z"})
+        for n in range(30)
+    ]
+    assert counts(await Bench().posts(*lines_of_a_day)) == (30, 1, 30, 0)
+
+
+async def test_a_byte_order_mark_may_come_before_the_first_post() -> None:
+    line = '{"author": "ada", "content": "hi"}'
+    assert counts(await Bench().posts("\ufeff" + line, line)) == (2, 1, 2, 0)
+
+
 async def test_repeated_posts_are_kept_once_and_twice_said_is_twice_kept() -> None:
     bench = Bench()
     twice = ['{"author": "ada", "content": "hi"}'] * 2
@@ -161,6 +198,7 @@ async def test_posts_that_cannot_be_are_named_with_the_reason() -> None:
         '{"author": "ada", "content": "hi", "createdAt": "2999-01-01T00:00:00Z"}',
         '{"author": "a!", "content": "hi"}',
         '{"author": "ada", "content": "' + "x" * 501 + '"}',
+        '{"author": "ada", "content": "hi", "createdAt": "2020-05-01T10:00:00"}',
     )
-    assert (summary.added, sorted(bad.line for bad in summary.bad)) == (0, [1, 2, 3, 4, 5, 6])
+    assert (summary.added, sorted(bad.line for bad in summary.bad)) == (0, [1, 2, 3, 4, 5, 6, 7])
     assert next(bad.error for bad in summary.bad if bad.line == 4).startswith("createdAt ")

@@ -5,6 +5,7 @@ holds is not begun again, and each post is kept under an idempotency key made of
 """
 
 import asyncio
+import codecs
 import csv
 import hashlib
 import secrets
@@ -12,11 +13,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from domain.shared.identifiers import make_id
 from domain.shared.message import Command
@@ -25,6 +27,7 @@ from domain.social.member.commands import RegisterMember, registration
 from domain.social.member.decider import username_stream
 from domain.social.member.values import check_username
 from domain.social.post.commands import PublishPost
+from domain.social.post.rejections import PostIdTaken
 from domain.social.relation.commands import FollowMember
 from infra.formats.codec import username_key
 from infra.ports.log import Clock, KeyTaken, LogUnavailable, StoredAnswer
@@ -37,6 +40,7 @@ MEMBERS_AT_ONCE = 250
 POSTS_AT_ONCE = 1_000
 GROUPS_UNDER_WAY_MAX = 4
 BAD_LINES_KEPT_MAX = 1_000
+ID_ATTEMPTS_MAX = 50
 PATIENCE_SECONDS = (0.2, 0.5, 1, 2, 5, 10, 15)
 
 T = TypeVar("T")
@@ -58,7 +62,7 @@ class BadLine(Struct, frozen=True):
 class ImportedPost(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     author: str
     content: str
-    created_at: datetime | None = None
+    created_at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class NewKeys(Keyring, Protocol):
@@ -263,31 +267,45 @@ class Importer:
         self.summary.unchanged += asked - len(outcome.events)
 
     async def _publish(self, number: int, post: ImportedPost, key: str) -> None:
-        author_id = self._members[post.author]
-        now = self.clock()
-        moment = post.created_at or now
-        command = PublishPost(
-            post_id=make_id(max(0, int(min(moment, now).timestamp() * 1000)), secrets.randbits(22)),
-            author_id=author_id,
-            content=post.content,
-            created_at=post.created_at,
-        )
-        body = msgspec.json.encode({"postId": command.post_id})
-        answer = StoredAnswer(
-            member_id=author_id,
-            key=key,
-            body_hash=hashlib.sha256(key.encode()).digest(),
-            status=201,
-            body=body,
-        )
         try:
-            await self._execute([command], Context(answer=lambda _: answer))
+            await self._publish_under_a_free_id(post, key)
         except KeyTaken:
             self.summary.unchanged += 1
         except Rejection as refused:
             self.summary.reject(number, reason(refused))
         else:
             self.summary.added += 1
+
+    async def _publish_under_a_free_id(self, post: ImportedPost, key: str) -> None:
+        """Many posts of one moment, as days without a time are, make ids alike now and then."""
+        for left in reversed(range(ID_ATTEMPTS_MAX)):
+            command, answer = self._publishing(post, key)
+            try:
+                await self._execute([command], Context(answer=partial(always, answer)))
+            except PostIdTaken:
+                if not left:
+                    raise
+            else:
+                return
+
+    def _publishing(self, post: ImportedPost, key: str) -> tuple[PublishPost, StoredAnswer]:
+        author_id = self._members[post.author]
+        now = self.clock()
+        moment = min(post.created_at or now, now)
+        command = PublishPost(
+            post_id=make_id(int(moment.timestamp() * 1000), secrets.randbits(22)),
+            author_id=author_id,
+            content=post.content,
+            created_at=post.created_at,
+        )
+        answer = StoredAnswer(
+            member_id=author_id,
+            key=key,
+            body_hash=hashlib.sha256(key.encode()).digest(),
+            status=201,
+            body=msgspec.json.encode({"postId": command.post_id}),
+        )
+        return command, answer
 
     async def _execute(
         self, commands: Sequence[Command], context: Context | None = None
@@ -312,8 +330,11 @@ class Importer:
 
 def parse_follow(line: Line) -> tuple[str, str] | None:
     """Raises `ValueError` with what is wrong; None for the heading."""
-    text = line.text.decode("utf-8-sig" if line.number == 1 else "utf-8").strip()
-    cells = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
+    text = unmarked(line).decode().strip()
+    try:
+        cells = next(csv.reader([text], strict=True)) if '"' in text else text.split(",")
+    except csv.Error as problem:
+        raise ValueError(f"this is not follower,followee: {problem}") from None
     if len(cells) != 2:
         raise ValueError("this is not follower,followee")
     follower, followee = cells[0].strip(), cells[1].strip()
@@ -326,10 +347,19 @@ def parse_follow(line: Line) -> tuple[str, str] | None:
 
 def parse_post(line: Line) -> ImportedPost:
     """Raises `ValueError` with what is wrong."""
-    return _decode_post(line.text)
+    return _decode_post(unmarked(line))
 
 
 _decode_post = msgspec.json.Decoder(ImportedPost).decode
+
+
+def unmarked(line: Line) -> bytes:
+    """A line without the byte order mark that a file may begin with."""
+    return line.text.removeprefix(codecs.BOM_UTF8) if line.number == 1 else line.text
+
+
+def always(answer: StoredAnswer, _: object) -> StoredAnswer:
+    return answer
 
 
 def fingerprint(post: ImportedPost) -> bytes:
