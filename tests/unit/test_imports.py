@@ -19,6 +19,7 @@ from infra.formats.codec import open_event, username_key
 from infra.ports.log import Recorded
 from infra.runtime.commands.execute import Executor
 from infra.runtime.commands.imports import BadLine, Importer, Line, Summary
+from infra.runtime.commands.product_imports import parse_product
 
 SECRET = secrets.token_bytes(32)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -156,7 +157,7 @@ async def test_a_post_keeps_the_moment_at_which_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "moment", ["0001-01-01T00:00:00+14:00", "1815-12-10T00:00:00Z", "2012-06-23T10:00:00-07:00"]
+    "moment", ["0001-01-01T00:00:00-14:00", "1815-12-10T00:00:00Z", "2012-06-23T10:00:00-07:00"]
 )
 async def test_posts_of_any_age_get_ids_that_tables_can_hold(moment: str) -> None:
     bench = Bench()
@@ -182,6 +183,11 @@ async def test_a_byte_order_mark_may_come_before_the_first_post() -> None:
     assert counts(await Bench().posts("\ufeff" + line, line)) == (2, 1, 2, 0)
 
 
+def test_a_byte_order_mark_may_come_before_the_first_product() -> None:
+    text = '{"title": "A", "price": 3, "seller": "s", "category": "c", "description": "d"}'
+    assert parse_product(Line(1, ("\ufeff" + text).encode(), 0), "EUR").title == "A"
+
+
 async def test_repeated_posts_are_kept_once_and_twice_said_is_twice_kept() -> None:
     bench = Bench()
     twice = ['{"author": "ada", "content": "hi"}'] * 2
@@ -199,6 +205,7 @@ async def test_posts_that_cannot_be_are_named_with_the_reason() -> None:
         '{"author": "a!", "content": "hi"}',
         '{"author": "ada", "content": "' + "x" * 501 + '"}',
         '{"author": "ada", "content": "hi", "createdAt": "2020-05-01T10:00:00"}',
+        '{"author": "ada", "content": "hi", "createdAt": "0001-01-01T00:00:00+14:00"}',
     )
-    assert (summary.added, sorted(bad.line for bad in summary.bad)) == (0, [1, 2, 3, 4, 5, 6, 7])
+    assert (summary.added, sorted(bad.line for bad in summary.bad)) == (0, [*range(1, 9)])
     assert next(bad.error for bad in summary.bad if bad.line == 4).startswith("createdAt ")

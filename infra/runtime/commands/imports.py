@@ -12,7 +12,7 @@ import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Protocol, TypeVar
@@ -347,7 +347,13 @@ def parse_follow(line: Line) -> tuple[str, str] | None:
 
 def parse_post(line: Line) -> ImportedPost:
     """Raises `ValueError` with what is wrong."""
-    return _decode_post(unmarked(line))
+    post = _decode_post(unmarked(line))
+    try:
+        if post.created_at is not None:
+            post.created_at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("createdAt is before the year 1 or after 9999") from None
+    return post
 
 
 _decode_post = msgspec.json.Decoder(ImportedPost).decode

@@ -30,7 +30,7 @@ from domain.shared.money import Money
 from domain.shared.rejection import Rejection
 from infra.ports.log import KeyTaken, StoredAnswer
 from infra.runtime.commands.execute import Context
-from infra.runtime.commands.imports import Importer, Line, chunks, reason
+from infra.runtime.commands.imports import Importer, Line, chunks, reason, unmarked
 
 PRODUCTS_AT_ONCE = 500
 REFERENCE = "import"
@@ -141,7 +141,7 @@ class ProductImporter(Importer):
 
 def parse_product(line: Line, currency: str) -> ImportedProduct:
     """Raises `NoProduct`, or what else a decoder of JSON says is wrong."""
-    found = msgspec.json.decode(line.text)
+    found = msgspec.json.decode(unmarked(line))
     if not isinstance(found, dict):
         raise NoProduct("this is no JSON object")
     values: dict[str, Any] = {}
