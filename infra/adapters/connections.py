@@ -13,6 +13,8 @@ from psycopg import sql
 from infra.adapters.niceness import ONE_PROCESS, is_in_background, share_niceness
 
 CONNECT_SECONDS = 5
+ALIVE_EVERY_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
 
 PARAMETERS: Mapping[str, Any] = {
     # Half-open connections are noticed within seconds rather than hours.
@@ -22,6 +24,10 @@ PARAMETERS: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+
+
+class ConnectionCut(Exception):
+    """Something went on for as long as a connection was alive, and that is no longer so."""
 
 
 async def connect(
@@ -76,6 +82,46 @@ def settings_query(settings: Mapping[str, str]) -> sql.Composed:
         sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value))
         for name, value in settings.items()
     )
+
+
+@contextlib.asynccontextmanager
+async def while_alive(connection: psycopg.AsyncConnection) -> AsyncIterator[None]:
+    """End what goes on inside, by cancelling it, once this connection is found to be cut; then
+    raise `ConnectionCut`. Nobody else may use the connection meanwhile."""
+    loop, left = asyncio.get_running_loop(), asyncio.Event()
+    problem: Exception | None = None
+
+    async def watch(ending: asyncio.Timeout) -> None:
+        nonlocal problem
+        try:
+            # Left rather than cancelled: psycopg would wait for a server that does not answer.
+            while not await happens(left, ALIVE_EVERY_SECONDS):
+                with bounded(connection, ANSWER_SECONDS):
+                    await connection.execute("SELECT 1")
+        except (psycopg.Error, OSError) as error:
+            problem = error
+            ending.reschedule(loop.time())
+
+    try:
+        async with asyncio.timeout(None) as ending:
+            watching = asyncio.create_task(watch(ending))
+            try:
+                yield
+            finally:
+                left.set()
+                await asyncio.gather(watching, return_exceptions=True)
+    except TimeoutError:
+        if problem is None:
+            raise
+        raise ConnectionCut(str(problem)) from problem
+
+
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it does within this time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 @contextlib.contextmanager

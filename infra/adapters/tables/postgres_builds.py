@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import psycopg
 
-from infra.adapters.connections import closing, connect, connected
+from infra.adapters.connections import ConnectionCut, closing, connect, connected, while_alive
 from infra.adapters.tables import projection_builds
 from infra.adapters.tables.build_comparison import Comparison, open_comparison
 from infra.adapters.tables.postgres_projections import PostgresProjections
@@ -21,6 +21,10 @@ HOLD_LIVE = """
     JOIN public.projection_builds b ON b.name = c.projection AND b.build = c.build
     WHERE b.status = 'live' AND b.name = ANY(%s)
     ORDER BY c.projection, c.build, c.partition FOR UPDATE OF c
+"""
+HOLD_BUILD = """
+    SELECT FROM public.checkpoints WHERE projection = %s AND build = %s
+    ORDER BY partition FOR UPDATE
 """
 LIVE_POSITIONS = """
     SELECT c.partition, min(c.position) FROM public.checkpoints c
@@ -58,7 +62,8 @@ class PostgresBuilds:
 
     @contextlib.asynccontextmanager
     async def alone(self, names: Collection[str]) -> AsyncIterator[None]:
-        """See `Builds.alone`: the locks end with the connection, and so with this process."""
+        """See `Builds.alone`: the locks end with the connection, and so with this process. Should
+        it be cut before, what goes on inside is ended soon: somebody else may begin."""
         try:
             connection = await connect(self._url, "plaza-rebuild")
         except (psycopg.Error, OSError) as problem:
@@ -68,7 +73,14 @@ class PostgresBuilds:
                 row = await (await connection.execute(TAKE_TURN, [name])).fetchone()
                 if row is None or not row[0]:
                     raise AlreadyRebuilding(f"{name} is being rebuilt by somebody else")
-            yield
+            try:
+                async with while_alive(connection):
+                    yield
+            except ConnectionCut as problem:
+                raise StoreUnavailable(
+                    "the connection that keeps others from rebuilding was cut; run it again, and it"
+                    f" goes on with what is there: {problem}"
+                ) from problem
 
     async def builds_of(self, name: str) -> Sequence[Build]:
         async with self._transaction() as connection:
@@ -105,8 +117,12 @@ class PostgresBuilds:
 
     async def complete(self, projections: Sequence[ReadModel], builds: Mapping[str, int]) -> None:
         for projection in projections:
+            name = projection.name
             async with self._transaction() as connection:
-                await projection_builds.complete(connection, projection, builds[projection.name])
+                # Whoever else is loading has finished what it writes, and sees that it is to stop.
+                await connection.execute(HOLD_BUILD, [name, builds[name]])
+                await projection_builds.raise_unless(connection, name, builds[name], "building")
+                await projection_builds.complete(connection, projection, builds[name])
 
     @contextlib.asynccontextmanager
     async def completed(
@@ -147,6 +163,7 @@ class PostgresBuilds:
             # Readers that have seen a position must never be shown less.
             yield max((position for _, position in await rows.fetchall()), default=0)
             for name in names:
+                await projection_builds.raise_unless(connection, name, builds[name], "built")
                 await projection_builds.make_live(connection, name, builds[name])
 
     @contextlib.asynccontextmanager

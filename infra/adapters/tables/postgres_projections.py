@@ -57,6 +57,12 @@ PARKED = """
         ON d.projection = b.name AND d.build = b.build
     WHERE d.status IN ('parked', 'waiting')
 """
+# Asked once the locks are held: whoever completed a build before they were shows here.
+BEING_LOADED = """
+    SELECT p.name FROM public.projection_builds p JOIN unnest(%s::text[], %s::integer[])
+        AS b (name, build) ON p.name = b.name AND p.build = b.build
+    WHERE p.status = 'building'
+"""
 CHECKPOINTS = """
     SELECT c.projection, c.partition, c.position
     FROM public.checkpoints c JOIN unnest(%s::text[], %s::integer[]) AS b (name, build)
@@ -145,6 +151,10 @@ class PostgresProjections:
                 await connection.execute("BEGIN")
                 locked = await connection.execute(LOCK, [*targets, integers(partitions)])
                 set_aside = await connection.execute(PARKED, targets)
+            if self._deferred:
+                loading = await connection.execute(BEING_LOADED, targets)
+                if len(await loading.fetchall()) < len(projections):
+                    raise StoreUnavailable("somebody else has completed or dropped this build")
             checkpoints = by_projection(await locked.fetchall())
             if len(checkpoints) < len(projections):
                 # Another build went live: its tables are the ones to write from now on.

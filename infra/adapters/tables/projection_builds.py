@@ -205,6 +205,14 @@ async def builds_of(connection: Connection, name: str) -> list[Build]:
     return [Build(*row) for row in await rows.fetchall()]
 
 
+async def raise_unless(connection: Connection, name: str, build: int, status: str) -> None:
+    """Raise `StoreUnavailable` where somebody else has done something with a build meanwhile."""
+    builds = await builds_of(connection, name)
+    found = next((one.status for one in builds if one.number == build), "gone")
+    if found != status:
+        raise StoreUnavailable(f"build {build} of {name} is {found}: somebody else rebuilds it")
+
+
 async def _set_status(connection: Connection, name: str, build: int, status: str) -> None:
     await connection.execute(
         "UPDATE public.projection_builds SET status = %s WHERE name = %s AND build = %s",
