@@ -173,7 +173,7 @@ class SearchIndex:
 def month_of(created_at: datetime) -> str:
     """Which slice a moment falls into; there are not many, whatever an import brings."""
     moment = created_at.astimezone(UTC)
-    return f"{moment:%Y-%m}" if moment.year >= SLICES_FROM_YEAR else EARLIEST_SLICE
+    return f"{moment.year}-{moment.month:02}" if moment.year >= SLICES_FROM_YEAR else EARLIEST_SLICE
 
 
 POSTS = SearchIndex(
