@@ -86,16 +86,16 @@ TRADES = {
 
 OPENINGS = (
     "Finally got round to the {thing}",
-    "Nobody told me how much {thing} would teach me about patience",
+    "Nobody told me how much the {thing} would teach me about patience",
     "Third attempt at the {thing} today",
     "Up before the sun for the {thing}",
     "Small victory: the {thing} held",
-    "Unpopular opinion: {thing} is better in the rain",
+    "Unpopular opinion: I like the {thing} better in the rain",
     "Lost an hour to the {thing} and do not regret it",
-    "The {thing} is not going to finish itself, they say. They are right",
+    "Nothing finishes itself, they say, least of all the {thing}. They are right",
     "Somebody at the market asked about my {thing}",
-    "Found my grandmother's notes on {thing}",
-    "A whole week of {thing}, and my hands know it",
+    "Found my grandmother's notes on the {thing}",
+    "A whole week with the {thing}, and my hands know it",
     "If you are in town on Saturday, come and see the {thing}",
 )
 ENDINGS = (
@@ -134,7 +134,7 @@ REPLIES = (
     "I tried the same last year. Patience is the whole trick.",
     "Save me one!",
     "Now I want to start over with mine.",
-    "Is the {thing} harder than it looks?",
+    "How hard is it with the {thing}, honestly?",
     "Bring it on Saturday?",
     "You always say that, and then it turns out beautifully.",
     "Agreed, apart from the rain.",
@@ -158,7 +158,7 @@ QUOTES = (
 BIOS = (
     "{trade} by day, reader by night.",
     "Mostly {trade} things, sometimes soup.",
-    "Learning to be a {trade}, one mistake at a time.",
+    "Learning to be {one}, one mistake at a time.",
     "{trade}. Opinions are my cat's.",
     "I make things. The {trade} down the road.",
 )
@@ -236,7 +236,7 @@ def make_people(chance: random.Random, count: int, seed: int) -> list[Person]:
         Person(
             username=f"{given}_{trade}{suffix}{mark}",
             display_name=f"{given.capitalize()} {trade.capitalize()}",
-            bio=sentence(chance.choice(BIOS).format(trade=trade)),
+            bio=sentence(chance.choice(BIOS).format(trade=trade, one=with_article(trade))),
             trade=trade,
         )
         for given, trade, suffix in chosen
@@ -329,6 +329,10 @@ def pairs(
         if said[post].author != member:
             found[member, post] = None
     return list(found)
+
+
+def with_article(trade: str) -> str:
+    return f"an {trade}" if trade[0] in "aeiou" else f"a {trade}"
 
 
 def sentence(text: str) -> str:
