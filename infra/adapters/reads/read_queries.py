@@ -198,25 +198,23 @@ WHERE position > %(after)s AND until = {OPEN}
 ORDER BY position LIMIT %(limit)s
 """
 
-# Somebody who followed again since the first page keeps the place that the first page knew.
-FOLLOWERS = f"""
-SELECT f.follower_id, f.since FROM follows f
-WHERE f.followee_id = %(member)s AND f.since <= %(at)s AND f.until > %(at)s
+
+def edges(listed: str, of: str) -> str:
+    """One end of the follows whose other end is a member, newest first."""
+    # Somebody who followed again since the first page keeps the place that the first page knew.
+    return f"""
+SELECT f.{listed}, f.since FROM follows f
+WHERE f.{of} = %(member)s AND f.since <= %(at)s AND f.until > %(at)s
   AND f.since < %(before)s
   AND (f.until = {OPEN} OR EXISTS (
       SELECT FROM follows n WHERE n.follower_id = f.follower_id
         AND n.followee_id = f.followee_id AND n.until = {OPEN}))
 ORDER BY f.since DESC LIMIT %(limit)s
 """
-FOLLOWEES = f"""
-SELECT f.followee_id, f.since FROM follows f
-WHERE f.follower_id = %(member)s AND f.since <= %(at)s AND f.until > %(at)s
-  AND f.since < %(before)s
-  AND (f.until = {OPEN} OR EXISTS (
-      SELECT FROM follows n WHERE n.follower_id = f.follower_id
-        AND n.followee_id = f.followee_id AND n.until = {OPEN}))
-ORDER BY f.since DESC LIMIT %(limit)s
-"""
+
+
+FOLLOWERS = edges("follower_id", of="followee_id")
+FOLLOWEES = edges("followee_id", of="follower_id")
 
 BROUGHT = f"""
 SELECT e.post_position, max(e.position) FROM entries e
