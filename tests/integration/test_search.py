@@ -1,18 +1,30 @@
 """What people find, and what they do not: over real indices and read tables."""
 
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from infra.adapters.search import opensearch_search
-from tests.finding import Finding, finding
+from infra.adapters.search.opensearch_search import OpenSearchReads
+from infra.adapters.search.search_guard import Guard
+from infra.ports.search_reads import PostRanking
+from query_api.searching.search_query import parse
+from tests.finding import PATIENT, Finding, finding
 
 
 @pytest.fixture
 async def world(postgres_url: str, search_url: str) -> AsyncIterator[Finding]:
     async with finding(postgres_url, search_url) as found:
         yield found
+
+
+def reads_of(world: Finding, *, ranks_slowly: bool) -> OpenSearchReads:
+    """What asks the server as if it were the embedded one, or as if it were not."""
+    reads = OpenSearchReads(world.world.client, Guard(PATIENT), PostRanking())
+    reads._osmem._serves = ranks_slowly
+    return reads
 
 
 async def test_posts_are_found_by_all_their_words_newest_first(world: Finding) -> None:
@@ -112,6 +124,33 @@ async def test_of_what_is_in_very_many_posts_lately_the_newest_are_ranked(
         page = await world.page("tea", limit=5)
         assert [post["postId"] for post in page["results"]] == lately[:-6:-1]
         assert sorted(await world.posts("tea", limit=5)) == sorted([*before, *lately])
+
+
+async def test_what_is_ranked_here_is_ranked_as_by_the_server(world: Finding) -> None:
+    square = world.square
+    chance = random.Random(seed := random.randrange(10**6))
+    print(f"seed {seed}")
+    members = [await square.member(f"tea_{number}") for number in range(12)]
+    for number, member in enumerate(members):
+        for follower in members[:number]:
+            await square.follow(follower, member)
+    square.now -= timedelta(days=9)
+    for _ in range(40):
+        square.now += timedelta(hours=5)
+        text = " ".join(["tea"] * chance.randint(1, 4) + ["time"] * chance.randint(0, 6))
+        post = await square.post(chance.choice(members), text)
+        for member in members[: chance.choice([0, 0, 3, 12])]:
+            await square.like(member, post)
+    await world.settled()
+    here, there = reads_of(world, ranks_slowly=True), reads_of(world, ranks_slowly=False)
+    now = square.now + timedelta(hours=1)
+    for query in (parse("tea"), parse("tea time"), parse('"tea tea" -time')):
+        ranked = await here.best_posts(query, now, 60)
+        assert ranked == await there.best_posts(query, now, 60)
+        assert ranked[5:] == await here.best_posts(query, now, 60, ranked[:5])
+        assert await here.best_members(query, 60) == await there.best_members(query, 60)
+    assert len(await here.best_members(parse("tea"), 60)) == len(members)
+    assert len(await here.best_posts(parse("tea"), now, 60)) == 40
 
 
 async def test_where_most_words_are_enough_one_may_be_missing(world: Finding) -> None:

@@ -32,6 +32,8 @@ Clauses = list[Body]
 FUZZY_LENGTH_MIN, FUZZIER_LENGTH_MIN = 4, 8
 FUZZY_EXPANSIONS_MAX = 50
 
+ENGAGEMENT = ("likes", "reposts", "replies")
+
 PRICES = (0, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000)
 CATEGORIES_MAX, SHOPS_MAX = 100, 50
 PAIRS_MAX, NAMES_MAX, VALUES_MAX = 2_000, 20, 20
@@ -184,13 +186,24 @@ def best_posts_body(
             "field_value_factor": {"field": field, "modifier": "ln1p", "missing": 0},
             "weight": ranking.engagement_weight,
         }
-        for field in ("likes", "reposts", "replies")
+        for field in ENGAGEMENT
     ]
     by_recency = factor(
         matching, [{"exp": {"createdAt": recent}, "weight": ranking.recency_weight}]
     )
     order = [{"_score": "desc"}, {"postId": "desc"}]
     return listed(factor(by_recency, engaged), order, limit)
+
+
+def newest_posts_body(matching: Body, limit: int) -> Body:
+    """The newest that match, with all that they are ranked by."""
+    return {
+        "size": limit,
+        "query": matching,
+        "sort": [{"createdAt": "desc"}, {"_score": "desc"}, {"postId": "desc"}],
+        "_source": list(ENGAGEMENT),
+        "track_total_hits": False,
+    }
 
 
 def factor(query: Body, functions: Clauses) -> Body:
@@ -236,6 +249,12 @@ def best_members_body(matching: Body, limit: int) -> Body:
     functions = [{"field_value_factor": followers, "weight": FOLLOWERS}]
     order = [{"_score": "desc"}, {"memberId": "desc"}]
     return listed(factor(matching, functions), order, limit)
+
+
+def likeliest_members_body(matching: Body, limit: int) -> Body:
+    """Those whose names fit best, of these the most followed, with all that they are ranked by."""
+    order: Clauses = [{"_score": "desc"}, {"followers": "desc"}, {"memberId": "desc"}]
+    return listed(matching, order, limit)
 
 
 def sure(clause: Body, score: float) -> Body:

@@ -29,8 +29,10 @@ from infra.adapters.search.opensearch_bodies import (
     guessable,
     is_there,
     leaving_out,
+    likeliest_members_body,
     listed,
     members_matching,
+    newest_posts_body,
     one_of,
     posts_matching,
     products_body,
@@ -39,6 +41,8 @@ from infra.adapters.search.opensearch_bodies import (
     shops_of,
 )
 from infra.adapters.search.opensearch_index import OpenSearchStore
+from infra.adapters.search.osmem import Osmem
+from infra.adapters.search.ranks import ranked_members, ranked_posts
 from infra.adapters.search.search_guard import Guard, ServerFailed
 from infra.ports.log import OPEN
 from infra.ports.search import IndexLost, SearchUnavailable
@@ -59,6 +63,9 @@ INDEX_OF: Mapping[Kind, SearchIndex] = {"posts": POSTS, "users": MEMBERS, "produ
 
 RANKED_MAX = 500
 """If no slice has more posts that match, all of them are ranked."""
+
+RANKED_HERE_MAX = 1_000
+"""So many of what matches are ranked where the server would take too long: for posts the newest."""
 
 SHOP_NAMES_MAX = 10_000
 
@@ -81,6 +88,7 @@ ANSWERED = (
     "_shards.failed",
     "hits.total",
     "hits.hits.sort",
+    "hits.hits._source",
     "aggregations",
 )
 """All that is read of an answer, and so all that the server has to write."""
@@ -108,6 +116,7 @@ class OpenSearchReads:
         # Of questions that more posts answer than are ranked; that does not change soon.
         self._windows: dict[Query, Window] = {}
         self._shop_names: dict[str, str] = {}
+        self._osmem = Osmem(client)
         self._stores = {kind: OpenSearchStore(client, index) for kind, index in INDEX_OF.items()}
 
     async def close(self) -> None:
@@ -120,6 +129,9 @@ class OpenSearchReads:
     ) -> Sequence[int]:
         matching = posts_matching(query)
         left = leaving_out(matching, POSTS.id_field, without)
+        if await self._ranks_slowly():
+            found = await self._search(POSTS, newest_posts_body(left, RANKED_HERE_MAX))
+            return ranked_posts(hits_of(found), self._ranking, now, limit)
         everything = best_posts_body(left, self._ranking, now, None, limit)
         window = self._windows.get(query)
         if window is None or now - window.measured > WINDOW_HOLDS:
@@ -165,6 +177,9 @@ class OpenSearchReads:
         self, query: Query, limit: int, without: Collection[int] = ()
     ) -> Sequence[int]:
         matching = leaving_out(members_matching(query), MEMBERS.id_field, without)
+        if await self._ranks_slowly():
+            found = await self._search(MEMBERS, likeliest_members_body(matching, RANKED_HERE_MAX))
+            return ranked_members(hits_of(found), limit)
         found = await self._search(MEMBERS, best_members_body(matching, limit))
         return ids_of(found)
 
@@ -286,6 +301,11 @@ class OpenSearchReads:
             body["search_after"] = [id_text(before)]
         found = await self._search(index, body)
         return [known_id_number(hit["sort"][0]) for hit in hits_of(found)]
+
+    async def _ranks_slowly(self) -> bool:
+        """Whether the server takes long for each hit that it ranks, and ranks all that match."""
+        async with self._answering():
+            return await self._osmem.serves()
 
     async def _search(self, index: SearchIndex, body: Body, weighing: str = BY_SLICE) -> Any:
         async with self._answering():
