@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from domain.shared.identifiers import id_text
 from infra.ports.keepers import Different
 
 SHOWN_MAX = 48
@@ -19,7 +20,7 @@ def print_differences(examples: Iterable[Different], kind: str, computed: str, s
 
 def lines(example: Different, kind: str, computed: str, served: str) -> list[str]:
     """A heading with what both have, and a line for each member in which they differ."""
-    new, old = example.computed, example.served
+    new, old = readable(example.computed), readable(example.served)
     if new is None or old is None:
         which, there = (served, old) if new is None else (computed, new)
         return [f"{example.place}: only {kind} {which} has", f"  {shown(there)}"]
@@ -31,6 +32,14 @@ def lines(example: Different, kind: str, computed: str, served: str) -> list[str
             left, right = cut(new.get(name)), cut(old.get(name))
             found.append(f"  {name:24} {left:<{SHOWN_MAX}} {right}")
     return found
+
+
+def readable(document: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The same with ids as they are written everywhere else."""
+    return document and {
+        name: id_text(value) if name.endswith("_id") and isinstance(value, int) else value
+        for name, value in document.items()
+    }
 
 
 def shown(document: Mapping[str, Any] | None) -> str:
