@@ -23,7 +23,7 @@ async def world(postgres_url: str, search_url: str) -> AsyncIterator[Finding]:
 def reads_of(world: Finding, *, ranks_slowly: bool) -> OpenSearchReads:
     """What asks the server as if it were the embedded one, or as if it were not."""
     reads = OpenSearchReads(world.world.client, Guard(PATIENT), PostRanking())
-    reads._osmem._serves = ranks_slowly
+    reads._is_osmem = ranks_slowly
     return reads
 
 

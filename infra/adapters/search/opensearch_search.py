@@ -116,7 +116,7 @@ class OpenSearchReads:
         # Of questions that more posts answer than are ranked; that does not change soon.
         self._windows: dict[Query, Window] = {}
         self._shop_names: dict[str, str] = {}
-        self._osmem = Osmem(client)
+        self._is_osmem: bool | None = None
         self._stores = {kind: OpenSearchStore(client, index) for kind, index in INDEX_OF.items()}
 
     async def close(self) -> None:
@@ -304,8 +304,11 @@ class OpenSearchReads:
 
     async def _ranks_slowly(self) -> bool:
         """Whether the server takes long for each hit that it ranks, and ranks all that match."""
-        async with self._answering():
-            return await self._osmem.serves()
+        if self._is_osmem is None:
+            # What is known is not asked again: the guard would take that for an answer.
+            async with self._answering():
+                self._is_osmem = await Osmem(self._client).serves()
+        return self._is_osmem
 
     async def _search(self, index: SearchIndex, body: Body, weighing: str = BY_SLICE) -> Any:
         async with self._answering():
