@@ -108,6 +108,10 @@ class DocumentSource(Protocol):
 
     async def read(self, ids: Collection[int]) -> Read: ...
 
+    async def following(self, after: int, count: int) -> Read:
+        """The first so many that readers may find beyond this id, in the order of their ids."""
+        ...
+
     def of_author(self, author_id: int) -> AsyncGenerator[Sequence[int], None]:
         """The ids of all documents that one member has written, page by page."""
         ...
@@ -208,8 +212,11 @@ class SearchStore(Protocol):
         """Remove a build; where it is served, readers find nothing until another one is."""
         ...
 
-    def by_id(self, build: int) -> AsyncGenerator[Sequence[Served], None]:
-        """All its documents, in the order of their ids."""
+    def by_id(
+        self, build: int, after: str = "", upto: str = ""
+    ) -> AsyncGenerator[Sequence[Served], None]:
+        """Its documents beyond one id and up to another, in the order of their ids; all of them
+        where no bounds are given."""
         ...
 
     async def documents(self, build: int, ids: Sequence[str]) -> Mapping[str, Served]: ...

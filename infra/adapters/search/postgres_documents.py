@@ -172,15 +172,15 @@ class PostgresDocuments:
     async def read(self, ids: Collection[int]) -> Read:
         current = CURRENT[self._projection.name]
         query = f"{self._rows.select} WHERE {self._rows.key} = ANY(%(ids)s) AND {current}"
+        return await self._read(query, {"ids": list(ids)})
 
-        async def ask(connection: Connection) -> tuple[_Reached, Sequence[Row]]:
-            async with snapshot(connection):
-                reached = await self._reached(connection)
-                rows = await fetched(connection, query, {"ids": list(ids)})
-            return reached, rows
-
-        reached, rows = await self._with_connection(ask)
-        return Read(reached.version, reached.checkpoints, await self._made(rows))
+    async def following(self, after: int, count: int) -> Read:
+        rows = self._rows
+        query = (
+            f"{rows.select} WHERE {rows.key} > %(after)s AND {rows.held}"
+            f" ORDER BY {rows.key} LIMIT %(count)s"
+        )
+        return await self._read(query, {"after": after, "count": count})
 
     async def of_author(self, author_id: int) -> AsyncGenerator[Sequence[int], None]:
         before = OPEN
@@ -210,6 +210,16 @@ class PostgresDocuments:
                     yield PinnedDocuments(connection, self._rows, self._made, version, checkpoints)
         except (psycopg.Error, OSError, _PathMoved) as error:
             raise StoreUnavailable(str(error)) from error
+
+    async def _read(self, query: str, parameters: Mapping[str, Any]) -> Read:
+        async def ask(connection: Connection) -> tuple[_Reached, Sequence[Row]]:
+            async with snapshot(connection):
+                reached = await self._reached(connection)
+                rows = await fetched(connection, query, parameters)
+            return reached, rows
+
+        reached, rows = await self._with_connection(ask)
+        return Read(reached.version, reached.checkpoints, await self._made(rows))
 
     async def _made(self, rows: Sequence[Row]) -> list[Found]:
         await self._make.prepare(rows)

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from domain.shared.identifiers import id_number
@@ -33,6 +34,7 @@ from infra.ports.tables import StoreUnavailable
 from infra.runtime.indexing.search_comparison import LOOK_SECONDS, SearchComparison
 from infra.runtime.indexing.search_filling import writes_of
 from infra.runtime.indexing.search_indexing import SearchMetrics
+from infra.runtime.indexing.search_sampling import Rest, Sample, SearchSampling
 
 REQUEST_SECONDS = 60.0
 KINDS = {"search_posts": "post", "search_members": "member", "search_products": "product"}
@@ -78,6 +80,31 @@ class SearchKeeper:
             if served.status == "filling":
                 raise CannotVerify(f"{self.name} is being filled: {served.done} of {served.total}")
             return await self._verified(opened, served, progress, repair=repair)
+
+    async def sample(
+        self, after: int, count: int, rest: Rest, *, known: str = "", repair: bool = False
+    ) -> tuple[Sample, int]:
+        """Look at some documents of what is served, or at a `known` one alone; also answers how
+        many were mended. Raises as `SearchSampling` does, and `NotServed`.
+
+        Documents that the server has refused are known to be missing, and are not told again.
+        """
+        async with self._opened() as opened:
+            served = await self._served(opened)
+            if served.status == "filling" or served.version != self._projection.index.version:
+                raise NotServed(f"{self.name} is being made")
+            sampling = SearchSampling(opened.store, opened.source, served.number, rest)
+            if known:
+                found = Sample(1, 0, await sampling.wrong_of([known]))
+            else:
+                found = await sampling.after(after, count)
+            refused = set(await opened.set_aside.parked(served.number))
+            wrong = [one for one in found.wrong if one not in refused]
+            repaired = 0
+            if repair and wrong:
+                comparison = SearchComparison(opened.store, opened.source, self._look_seconds)
+                repaired = await comparison.repair(served.number, wrong)
+            return replace(found, wrong=wrong), repaired
 
     async def rebuild(self, progress: Progress, wishes: Wishes) -> Rebuilt:
         if wishes.in_place:

@@ -12,11 +12,13 @@ from domain.shared.identifiers import id_text
 from infra.adapters.processes.process_lease import LeaseLost, lease
 from infra.adapters.tables.counted_streams import CountedStreams
 from infra.adapters.tables.maintenance import PostgresMaintenance
+from infra.composition.operations.search_keeper import SearchKeeper
 from infra.composition.operations.tables_keeper import HOUR_SECONDS, key_columns
 from infra.composition.operations.timelines_keeper import opened as timelines_opened
 from infra.composition.operations.verifying import remake, verify
 from infra.composition.settings import Settings
 from infra.ports.keepers import Different, NotServed
+from infra.ports.search import SearchProjection
 from infra.ports.tables import Add, AnyTable, CountTable, Part
 from infra.ports.timelines import TimelinesUnavailable
 from infra.runtime.projecting.projection import Projection
@@ -25,10 +27,15 @@ from infra.runtime.rebuilding.rebuild import nothing_told
 from infra.runtime.timelines.timeline_check import Unlike
 from infra.runtime.upkeep import Upkeep
 from projections import COMMERCE, SOCIAL
+from projections.search import SEARCH
 
 LEASE = "upkeep"
 PAUSE_SECONDS = 1.0
 KEYS_AT_ONCE = 50
+DOCUMENTS_AT_ONCE = 200
+INDEX_LAG_SECONDS = 1.0
+"""How long after the tables an index usually shows what they do."""
+
 SLICES = 16
 """A slice of a projection is so many times smaller than all of it."""
 
@@ -76,6 +83,8 @@ def auditing(settings: Settings, registry: CollectorRegistry) -> Audit:
         ]
     if settings.redis_url:
         looks.append(Timelines(settings).look)
+    if settings.opensearch_url:
+        looks += [SearchSlices(settings, projection, budget).look for projection in SEARCH.values()]
     return Audit(looks, budget, registry)
 
 
@@ -217,3 +226,43 @@ class Timelines:
             lambda known: known == drift,
             int(repair),
         )
+
+
+class SearchSlices:
+    """The documents of a search index, a few at a time in the order of their ids, against what the
+    read tables give. An index that is being made, or is behind, is left alone."""
+
+    def __init__(self, settings: Settings, projection: SearchProjection, budget: Budget) -> None:
+        self._keeper = SearchKeeper(settings, projection)
+        self._alias = projection.index.alias
+        self._repairs = settings.audit_repair == "on"
+        self._budget = budget
+        self._after = 0
+
+    async def look(self, known: Drift | None = None, /) -> Looked | None:
+        name, after = self._keeper.name, self._after
+        key = "" if known is None else known.part
+        try:
+            found, repaired = await self._keeper.sample(
+                after, DOCUMENTS_AT_ONCE, self._rest, known=key, repair=self._repairs
+            )
+        except NotServed:
+            return None
+        if known is None:
+            self._after = found.last
+        drifts = [Drift(name, self._alias, f"id={one}", one) for one in found.wrong]
+
+        def is_of(drift: Drift) -> bool:
+            if known is not None or drift.projection != name:
+                return drift == known
+            return id_text(after) < drift.part and (
+                not found.last or drift.part <= id_text(found.last)
+            )
+
+        return Looked(name, found.documents, drifts, is_of, repaired)
+
+    async def _rest(self) -> None:
+        """Pauses do not count as work."""
+        await self._budget.pace()
+        await asyncio.sleep(INDEX_LAG_SECONDS)
+        self._budget.begin()
