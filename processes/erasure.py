@@ -18,10 +18,12 @@ from infra.ports.log import Recorded
 from infra.ports.processes import MemberTraces, Trace
 from infra.ports.secrets import Keyring
 from infra.runtime.commands.execute import Context, Execute
-from infra.runtime.reacting.react import Process
+from infra.runtime.reacting.react import REACTIONS_WAITING_MAX, Process
 
 COMMANDS_AT_ONCE_MAX = 256
+SWEEPS_AT_ONCE_MAX = 16
 POLL_SECONDS = 0.05
+POLL_SECONDS_MAX = 2.0
 SETTLE_SECONDS = 1.5
 """A command of somebody who looked just before the erasure may be recorded just after it."""
 
@@ -65,10 +67,12 @@ class Erasure:
         self._execute = execute
         self._keyring = keyring
         self._traces = traces
+        self._sweeps = asyncio.Semaphore(SWEEPS_AT_ONCE_MAX)
         self._settle_seconds = settle_seconds
 
     async def react(self, erased: Recorded) -> None:
-        """Returns when the read tables show nothing of the member any more."""
+        """Returns when the read tables show nothing of the member any more; waits for as long as
+        tables are away, even if those are only of one half."""
         event: Any = erased.event
         await self._keyring.destroy(event.member_id)
         # What is shown already goes at once; what is still on its way into the tables, afterwards.
@@ -92,6 +96,10 @@ class Erasure:
 
         Answers how many things that ended, and the position that the tables must pass to show it.
         """
+        async with self._sweeps:
+            return await self._taken_back(member_id, why, covered)
+
+    async def _taken_back(self, member_id: str, why: Recorded, covered: int) -> tuple[int, int]:
         context = Context(correlation_id=why.correlation_id, causation_id=str(why.position))
         number = 0
         async for page in self._traces.of(member_id):
@@ -111,8 +119,10 @@ class Erasure:
 
     async def _shown(self, position: int) -> None:
         # Another process writes the tables, so there is nothing in this one to be woken by.
-        while await self._traces.position() < position:  # noqa: ASYNC110
-            await asyncio.sleep(POLL_SECONDS)
+        pause = POLL_SECONDS
+        while await self._traces.position() < position:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, POLL_SECONDS_MAX)
 
 
 def erasure(execute: Execute, keyring: Keyring, traces: MemberTraces) -> Process:
@@ -120,4 +130,6 @@ def erasure(execute: Execute, keyring: Keyring, traces: MemberTraces) -> Process
         name="erasure",
         handles=frozenset({MemberErased}),
         react=Erasure(execute, keyring, traces).react,
+        # Those that wait for tables take no turn of one that could begin.
+        at_once=REACTIONS_WAITING_MAX,
     )

@@ -1,5 +1,6 @@
 """What the erasure of a member takes back, and when it is over."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -22,6 +23,7 @@ from infra.ports.processes import Trace
 from infra.runtime.commands.execute import Executor
 from processes import erasure as erasure_process
 from processes.erasure import Erasure, take_back
+from tests.waiting import until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BOBS = SeenPost(post_id="b1", author_id="bob", position=1)
@@ -57,6 +59,7 @@ class LateTables:
         self.log = log
         self.events_a_look = events_a_look
         self.shown = 0
+        self.asked = 0
         self.between_looks: list[Command] = []
         self.executor: Executor | None = None
 
@@ -66,6 +69,7 @@ class LateTables:
             yield traces[start : start + 3]
 
     async def position(self) -> int:
+        self.asked += 1
         if self.executor and self.between_looks:
             await self.executor.execute(self.between_looks.pop(0))
         self.shown = min(self.shown + self.events_a_look, await self.log.head())
@@ -194,3 +198,18 @@ async def test_the_key_is_destroyed_so_that_no_copy_can_be_read(
     published = next(one.event for one in await log.read(0, 50) if one.stream == "post:a0")
     assert isinstance(published, PostPublished)
     assert keyring.open("ann", published.content.sealed) is None
+
+
+async def test_those_that_wait_for_tables_keep_nobody_from_being_taken_back(
+    executor: Executor, log: MemoryEventLog, keyring: MemoryKeyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure_process, "SWEEPS_AT_ONCE_MAX", 1)
+    tables = LateTables(log, 0)
+    tables.shown = await log.head()
+    erasure, erased = await erase(executor, keyring, tables)
+    waiting = [asyncio.create_task(erasure.react(erased)) for _ in range(3)]
+    await until(lambda: tables.asked >= len(waiting))
+    assert standing("ann", await log.read(0, 1_000)) == []
+    assert not any(one.done() for one in waiting)
+    tables.events_a_look = 1_000
+    await asyncio.gather(*waiting)
