@@ -30,7 +30,10 @@ async def test_a_migration_of_a_newer_version_is_left_alone(postgres_url: str) -
     await migrate(postgres_url)
     with psycopg.connect(postgres_url) as connection:
         connection.execute("INSERT INTO public.migrations VALUES (9999, 'later', 'digest')")
+        before = connection.execute("SELECT * FROM public.migrations ORDER BY 1").fetchall()
     await migrate(postgres_url)
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT * FROM public.migrations ORDER BY 1").fetchall() == before
 
 
 async def test_a_migration_that_fails_leaves_nothing(
