@@ -94,6 +94,8 @@ Answer = Authorised | Refused | ActionRequired | Pending | Accepted | Unanswered
 
 
 class Payments(Protocol):
+    """The payment provider, as processes ask it: each call under a key that makes it repeatable."""
+
     async def ask(self, request: PaymentRequest) -> Answer:
         """Never raises: what goes wrong is `Unanswered`. May be cancelled; then nobody knows."""
         ...

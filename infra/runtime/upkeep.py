@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 
 class Upkeep:
+    """The chores of a worker, by name."""
+
     def __init__(self, chores: Mapping[str, Chore], registry: CollectorRegistry) -> None:
         self._chores = chores
         self._removed = Counter(

@@ -27,6 +27,8 @@ class JavaMissing(ServerFailed):
 
 @dataclass(frozen=True)
 class Java:
+    """A Java that is installed: its folder, and its main version."""
+
     home: Path
     version: int
 

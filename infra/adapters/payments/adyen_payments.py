@@ -100,6 +100,8 @@ def connections(base_url: str, **settings: Any) -> urllib3.PoolManager:
 
 
 class AdyenPayments:
+    """`infra.ports.payments.Payments` on Adyen's Checkout, by its own library, in threads."""
+
     def __init__(
         self,
         base_url: str,

@@ -36,6 +36,8 @@ _decode = msgspec.json.Decoder(Details).decode
 
 
 class PostgresPaymentSecrets:
+    """Secrets of payments, each sealed for its place: moved to another one it does not open."""
+
     def __init__(self, postgres_url: str, key: bytes) -> None:
         """`key` has 32 bytes and is the same in every process."""
         self._pool = Pool(postgres_url, "plaza-payment-secrets", CONNECTIONS_MAX, {})

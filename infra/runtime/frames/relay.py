@@ -31,6 +31,8 @@ log = get_logger(__name__)
 
 
 class FrameSender(Protocol):
+    """A connection to the broker that keeps the order of each partition."""
+
     def send(self, frame: FrameLines) -> None:
         """Queue a frame behind those of its partition. Raises `BrokerUnavailable`."""
         ...

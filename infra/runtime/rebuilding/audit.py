@@ -81,6 +81,8 @@ class Budget:
 
 
 class Audit:
+    """Looks at a few documents a step, from all of `looks` in turn, within its share of a core."""
+
     def __init__(
         self,
         looks: Sequence[Look],

@@ -24,6 +24,8 @@ AHEAD = 1 << 20
 
 
 class TimelineSweep:
+    """The sweep of one store, done by one of all workers at a time."""
+
     def __init__(self, store: TimelineStore, tables: TimelineSources) -> None:
         self._store = store
         self._tables = tables

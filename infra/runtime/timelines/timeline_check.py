@@ -65,6 +65,8 @@ class Unlike(NamedTuple):
 
 
 class TimelineCheck:
+    """Compares, and makes anew, the timeline of one member at a time."""
+
     def __init__(self, timelines: TimelineReader, lists: Lists, tables: Tables) -> None:
         self._timelines = timelines
         self._lists = lists

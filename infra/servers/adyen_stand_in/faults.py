@@ -53,6 +53,8 @@ class Faults(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Switchboard:
+    """The faults that are switched on, and the dice that say when one strikes."""
+
     def __init__(self, seed: int = 0) -> None:
         self.faults = Faults()
         self.chance = random.Random(seed)

@@ -77,6 +77,8 @@ _decode = msgspec.json.Decoder(Line).decode
 
 
 class Ledger:
+    """The books, in memory, and every change to them as a line of a file that outlives a kill."""
+
     def __init__(self, file: Path) -> None:
         self.payments: dict[str, Payment] = {}
         self.by_token: dict[str, str] = {}
