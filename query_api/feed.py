@@ -94,7 +94,9 @@ class Feed:
         tag="Feed",
         answers={200: FeedPage},
         description=(
-            "What the caller and the accounts they follow have posted or reposted, newest first. "
+            "What the caller and the accounts they follow have posted or reposted, each post once: "
+            "the best 200 first and then the newest, or all newest first with `mode=latest`. A "
+            "reply is in it where it continues a thread of its author alone. "
             "`degraded` is true while the page comes from the fallback path: slower, same items. "
             "While that is nothing at all, posts of popular accounts and on what trends, of kind "
             "`recommended` and each with its `reason`; with `mode=latest` or `asOf` the timeline "
