@@ -86,7 +86,7 @@ TRADES = {
 
 OPENINGS = (
     "Finally got round to the {thing}",
-    "Nobody told me how much the {thing} would teach me about patience",
+    "Nobody told me how much {thing} would teach me about patience",
     "Third attempt at the {thing} today",
     "Up before the sun for the {thing}",
     "Small victory: the {thing} held",
