@@ -254,7 +254,6 @@ def by_shop(
         lines[product.shop_id].append(
             OrderLine(
                 product_id=item.product_id,
-                title=product.title,
                 quantity=item.quantity,
                 price=item.seen_price,
                 source_post_id=item.source_post_id,

@@ -48,7 +48,12 @@ def take_back(member_id: str, trace: Trace) -> Command:
         case "repost":
             return RemoveRepost(post_id=trace.other_id, member_id=member_id, because_of="erasure")
         case "product":
-            return ChangeProduct(product_id=trace.other_id, seller_id=member_id, for_sale=False)
+            return ChangeProduct(
+                product_id=trace.other_id,
+                seller_id=member_id,
+                for_sale=False,
+                because_of="erasure",
+            )
         case _:
             assert_never(trace.kind)
 

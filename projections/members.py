@@ -70,7 +70,7 @@ def fold(recorded: Recorded) -> Sequence[Change]:
             assert_never(event)
 
 
-def sealed(value: Personal) -> bytes | None:
+def sealed(value: Personal[str]) -> bytes | None:
     return value.sealed
 
 

@@ -155,7 +155,7 @@ def revised(event: Handled) -> dict[str, Any]:
 
 PROJECTION = Projection(
     name="orders",
-    version=2,
+    version=3,
     handles=frozenset(get_args(Handled)),
     tables=(ORDERS, ORDER_HISTORY, ORDER_REFUNDS, UNCONFIRMED_REFUNDS),
     fold=fold,

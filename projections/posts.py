@@ -10,6 +10,7 @@ from typing import assert_never
 from domain.shared.identifiers import known_id_number
 from domain.social.engagement.events import PostReposted, RepostRemoved
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
+from infra.formats.personal_values import in_the_clear
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Change, Close, Column, CountTable, Insert, RangeTable
 from infra.runtime.projecting.projection import Projection
@@ -23,7 +24,7 @@ POSTS = RangeTable(
         Column("author_id", "bigint"),
         Column("created_at", "timestamptz"),
         Column("content", "bytea", nullable=True),
-        Column("media_urls", "text[]"),
+        Column("media_urls", "bytea", nullable=True),
         Column("product_ids", "text[]"),
         Column("reply_to", "bigint", nullable=True),
         Column("reply_to_author", "bigint", nullable=True),
@@ -98,7 +99,7 @@ def published(event: PostPublished, position: int) -> Sequence[Change]:
         author_id,
         event.created_at,
         event.content.sealed,
-        list(event.media_urls),
+        media(event),
         list(event.product_ids),
         *numbers(event.reply_to),
         *numbers(event.root),
@@ -111,6 +112,12 @@ def published(event: PostPublished, position: int) -> Sequence[Change]:
     if event.reply_to is None or event.continues_thread:
         changes.append(Insert(ENTRIES, (author_id, position, post_id, author_id, False)))
     return changes
+
+
+def media(event: PostPublished) -> bytes | None:
+    if event.media_urls_in_the_clear:
+        return in_the_clear(event.media_urls_in_the_clear)
+    return event.media_urls.sealed
 
 
 def deleted(event: PostDeleted) -> Sequence[Change]:
@@ -133,7 +140,7 @@ def numbers(reference: PostReference | None) -> tuple[int | None, int | None]:
 
 PROJECTION = Projection(
     name="posts",
-    version=1,
+    version=2,
     handles=frozenset({PostPublished, PostDeleted, PostReposted, RepostRemoved}),
     tables=(POSTS, ENTRIES, POST_COUNTS, AUTHOR_COUNTS),
     fold=fold,

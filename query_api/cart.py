@@ -12,10 +12,10 @@ from domain.commerce.cart.problems import Offer, problems
 from domain.shared.identifiers import id_number, id_text
 from domain.shared.money import Money, total
 from infra.http.openapi import Operation, described
-from infra.ports.commerce_reads import CartRow, ProductRow
-from query_api.market import Market, answer, units
+from infra.ports.commerce_reads import CartRow
+from query_api.market import Market, answer
 from query_api.parameters import LOG_POSITION
-from query_api.shapes.commerce import CartLine, CartPage, amount
+from query_api.shapes.commerce import CartLine, CartPage, ProductPage, amount
 
 TAG = "Cart"
 NOTHING = Money("EUR", 0)
@@ -34,14 +34,13 @@ def routes(market: Market) -> list[Route]:
     async def cart(request: Request) -> Response:
         member_id = await market.member(request.scope["headers"])
         rows = await market.reads.cart(id_number(member_id))
-        products = await market.reads.products([row.product_id for row in rows])
-        by_number = {product.product_id: product for product in products}
-        return answer(page_of(rows, by_number))
+        products = await market.products.read([row.product_id for row in rows])
+        return answer(page_of(rows, {number: one.page for number, one in products.items()}))
 
     return [Route("/api/cart", cart)]
 
 
-def page_of(rows: Sequence[CartRow], products: Mapping[int, ProductRow]) -> CartPage:
+def page_of(rows: Sequence[CartRow], products: Mapping[int, ProductPage]) -> CartPage:
     lines = [line_of(row, products.get(row.product_id)) for row in rows]
     sums = [
         Money(line.line_total.currency, line.line_total.value)
@@ -57,16 +56,16 @@ def is_unavailable(line: CartLine) -> bool:
     return any(problem.code == "unavailable" for problem in line.problems)
 
 
-def line_of(row: CartRow, product: ProductRow | None) -> CartLine:
+def line_of(row: CartRow, product: ProductPage | None) -> CartLine:
     item = CartItem(
         product_id=id_text(row.product_id),
         quantity=row.quantity,
         seen_price=Money(row.seen_currency, row.seen_price),
     )
-    price = None if product is None else Money(product.currency, product.price)
+    price = None if product is None else Money(product.price.currency, product.price.value)
     offer = None
     if product is not None and price is not None:
-        offer = Offer(price, units(product), for_sale=product.for_sale)
+        offer = Offer(price, product.available, for_sale=product.for_sale)
     return CartLine(
         product_id=item.product_id,
         title=None if product is None else product.title,

@@ -55,7 +55,10 @@ PUBLIC: frozenset[type] = frozenset(
 """What everybody may know. What members keep to themselves (blocks, sessions, carts, orders) and
 what tells of it (stock) is not among it."""
 
-WITHHELD: Mapping[type, set[str]] = {members.MemberRegistered: {"username_key"}}
+WITHHELD: Mapping[type, set[str]] = {
+    members.MemberRegistered: {"username_key"},
+    posts.PostPublished: {"media_urls_in_the_clear"},
+}
 TAGS = {tag_of(kind): kind for kind in PUBLIC}
 
 LINES_AT_ONCE = 200

@@ -1,7 +1,7 @@
 """What the pages of the commerce half are given: products from memory, and who asks."""
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from domain.shared.identifiers import id_number, id_text
+from infra.formats.personal_values import attributes_in, urls_in
 from infra.http.authentication import Authenticator, header
 from infra.http.consistency import Applied as AppliedPosition
 from infra.http.consistency import required_position
@@ -16,8 +17,9 @@ from infra.http.cursors import Cursors
 from infra.http.problems import not_found
 from infra.ports.commerce_reads import CommerceReads, ProductRow
 from infra.ports.frames import Applied
-from infra.ports.log import Clock
+from infra.ports.log import OPEN, Clock
 from infra.ports.reads import ReadsUnavailable
+from infra.ports.secrets import Keyring
 from query_api.as_of import position_asked
 from query_api.caches.generations import Generations
 from query_api.shapes.commerce import ProductPage, Seller, money
@@ -25,7 +27,6 @@ from query_api.shapes.social import ProductCard
 
 PRODUCTS_MAX = 50_000
 CARDS_SECONDS = 1.0
-_decode = msgspec.json.Decoder(dict).decode
 encode = msgspec.json.Encoder().encode
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -34,31 +35,31 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Product:
     """A product as pages show it: its page's JSON is made once."""
 
-    __slots__ = ("card", "json", "row")
+    __slots__ = ("card", "json", "number", "page")
 
-    def __init__(self, row: ProductRow) -> None:
-        self.row = row
-        self.json = encode(product_page(row))
-        price = money(row.currency, row.price)
-        self.card = ProductCard(id_text(row.product_id), row.title, price, units(row))
-
-
-def units(row: ProductRow) -> int:
-    """How many can be bought: none of what is withdrawn."""
-    return row.available if row.for_sale else 0
+    def __init__(self, number: int, page: ProductPage) -> None:
+        self.number = number
+        self.page = page
+        self.json = encode(page)
+        self.card = ProductCard(page.product_id, page.title, page.price, page.available)
 
 
-def product_page(row: ProductRow) -> ProductPage:
+def page_of(row: ProductRow, keyring: Keyring) -> ProductPage | None:
+    """A product's page, once its seller's key is in memory; None where the seller is erased."""
+    seller = id_text(row.seller_id)
+    title = keyring.open(seller, row.title)
+    if title is None:
+        return None
     return ProductPage(
         product_id=id_text(row.product_id),
-        title=row.title,
-        description=row.description,
+        title=title,
+        description=keyring.open(seller, row.description) or "",
         category=row.category,
         price=money(row.currency, row.price),
-        available=units(row),
-        media_urls=list(row.media_urls),
-        attributes=_decode(row.attributes),
-        seller=Seller(id_text(row.shop_id), row.shop_name),
+        available=row.available if row.for_sale else 0,
+        media_urls=urls_in(keyring.open(seller, row.media_urls)),
+        attributes=attributes_in(keyring.open(seller, row.attributes)),
+        seller=Seller(id_text(row.shop_id), keyring.open(seller, row.shop_name) or ""),
         for_sale=row.for_sale,
     )
 
@@ -70,8 +71,11 @@ class Products:
     tells us nothing is kept. What was being fetched when it changed is not kept either.
     """
 
-    def __init__(self, reads: CommerceReads, products_max: int = PRODUCTS_MAX) -> None:
+    def __init__(
+        self, reads: CommerceReads, keyring: Keyring, products_max: int = PRODUCTS_MAX
+    ) -> None:
         self._reads = reads
+        self._keyring = keyring
         self._known: Generations[int, Product] = Generations(products_max)
         self._numbers: Generations[str, int] = Generations(products_max)
         self._fetching: set[Fetch] = set()
@@ -112,15 +116,26 @@ class Products:
         fetch = Fetch()
         self._fetching.add(fetch)
         try:
-            rows = await self._reads.products(missing)
+            fetched = await self.read(missing)
         finally:
             self._fetching.discard(fetch)
-        for row in rows:
-            product = found[row.product_id] = Product(row)
-            if self._keeping and not fetch.spoiled and row.product_id not in fetch.changed:
-                self._known.put(row.product_id, product)
-                self._numbers.put(product.card.product_id, row.product_id)
+        for number, product in fetched.items():
+            found[number] = product
+            if self._keeping and not fetch.spoiled and number not in fetch.changed:
+                self._known.put(number, product)
+                self._numbers.put(product.card.product_id, number)
         return found
+
+    async def read(self, numbers: Collection[int], position: int = OPEN) -> Mapping[int, Product]:
+        """The same past the cache, as they are now or were at a position."""
+        products = await self.opened(await self._reads.products(numbers, position))
+        return {product.number: product for product in products}
+
+    async def opened(self, rows: Sequence[ProductRow]) -> Sequence[Product]:
+        """These as pages show them, but for those whose seller is erased."""
+        await self._keyring.fetch({id_text(row.seller_id) for row in rows})
+        pages = [(row.product_id, page_of(row, self._keyring)) for row in rows]
+        return [Product(number, page) for number, page in pages if page is not None]
 
     async def cards(self, product_ids: Collection[str]) -> Mapping[str, ProductCard]:
         """See `ProductCards`: posts are shown without what cannot be read now."""
@@ -129,11 +144,7 @@ class Products:
     async def cards_at(
         self, position: int, product_ids: Collection[str]
     ) -> Mapping[str, ProductCard]:
-        return await shown(self._then(position, numbers_of(product_ids)))
-
-    async def _then(self, position: int, numbers: Collection[int]) -> Mapping[int, Product]:
-        rows = await self._reads.products(numbers, position)
-        return {row.product_id: Product(row) for row in rows}
+        return await shown(self.read(numbers_of(product_ids), position))
 
 
 async def shown(looking: Awaitable[Mapping[int, Product]]) -> Mapping[str, ProductCard]:
@@ -174,6 +185,7 @@ class Market:
 
     reads: CommerceReads
     products: Products
+    keyring: Keyring
     authenticator: Authenticator
     applied: AppliedPosition
     cursors: Cursors

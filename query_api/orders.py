@@ -1,6 +1,6 @@
 """Orders, as their buyer and as their seller see them. To everybody else they do not exist."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import msgspec
@@ -33,6 +33,9 @@ from query_api.walk import Walk
 TAG = "Orders"
 Role = Literal["buyer", "seller"]
 ROLES = get_args(Role)
+Titles = Mapping[tuple[int, str], str | None]
+"""What was bought by which order, by the order's number and the product's id."""
+
 _decode_lines = msgspec.json.Decoder(list[OrderLine]).decode
 
 
@@ -51,7 +54,7 @@ def routes(market: Market) -> list[Route]:
         found = await market.reads.order(id_in_path(request, "orderId", "order"))
         if found is None or member not in {found[0].member_id, found[0].seller_id}:
             raise not_found("order")
-        return answer(page_of(*found))
+        return answer((await pages_of([found], market))[0])
 
     @described(
         Operation(
@@ -81,7 +84,7 @@ def routes(market: Market) -> list[Route]:
         )
         cursor = walk.cursor([found[limit - 1][0].order_id]) if len(found) > limit else None
         page = OrderList(
-            orders=[page_of(*one) for one in found[:limit]],
+            orders=await pages_of(found[:limit], market),
             next_cursor=cursor,
             has_more=cursor is not None,
         )
@@ -90,7 +93,29 @@ def routes(market: Market) -> list[Route]:
     return [Route("/api/orders", orders), Route("/api/orders/{orderId}", order)]
 
 
-def page_of(row: OrderRow, history: Sequence[Moment]) -> OrderPage:
+async def pages_of(
+    found: Sequence[tuple[OrderRow, Sequence[Moment]]], market: Market
+) -> list[OrderPage]:
+    lines = {row.order_id: _decode_lines(row.lines) for row, _ in found}
+    titles = await titles_of(lines, market)
+    return [page_of(row, lines[row.order_id], titles, history) for row, history in found]
+
+
+async def titles_of(lines: Mapping[int, Sequence[OrderLine]], market: Market) -> Titles:
+    bought = [(order, id_number(line.product_id)) for order in lines for line in lines[order]]
+    rows = await market.reads.titles(bought) if bought else ()
+    await market.keyring.fetch({id_text(row.seller_id) for row in rows})
+    return {
+        (row.order_id, id_text(row.product_id)): market.keyring.open(
+            id_text(row.seller_id), row.title
+        )
+        for row in rows
+    }
+
+
+def page_of(
+    row: OrderRow, lines: Sequence[OrderLine], titles: Titles, history: Sequence[Moment]
+) -> OrderPage:
     shipment = None
     if row.carrier is not None:
         shipment = Shipment(row.carrier, row.tracking_number or "")
@@ -99,7 +124,7 @@ def page_of(row: OrderRow, history: Sequence[Moment]) -> OrderPage:
         checkout_id=id_text(row.checkout_id),
         shop_id=id_text(row.shop_id),
         status=row.status,
-        items=[item_of(line) for line in _decode_lines(row.lines)],
+        items=[item_of(line, titles.get((row.order_id, line.product_id))) for line in lines],
         total=money(row.currency, row.total),
         payment=Payment(
             payment_status(row),
@@ -112,10 +137,10 @@ def page_of(row: OrderRow, history: Sequence[Moment]) -> OrderPage:
     )
 
 
-def item_of(line: OrderLine) -> OrderItem:
+def item_of(line: OrderLine, title: str | None) -> OrderItem:
     return OrderItem(
         product_id=line.product_id,
-        title=line.title,
+        title=title,
         quantity=line.quantity,
         price=amount(line.price),
         source_post_id=line.source_post_id or UNSET,

@@ -17,7 +17,7 @@ from infra.http.openapi import Operation, Parameter, described
 from infra.http.problems import invalid_parameter, not_found
 from infra.ports.commerce_reads import ProductFilter
 from infra.ports.log import OPEN
-from query_api.market import Market, answer, encode, number_of, product_page
+from query_api.market import Market, answer, number_of
 from query_api.parameters import AS_OF, LIST_PARAMETERS, LOG_POSITION, Text, text_of
 from query_api.shapes.commerce import ProductList, ProductPage
 from query_api.walk import Walk
@@ -81,11 +81,9 @@ class ProductEndpoint:
             raise not_found("product")
         at = await market.as_of(QueryParams(scope["query_string"]))
         if at is not None:
-            rows = await market.reads.products([number], at)
-            if not rows:
-                raise not_found("product")
-            return encode(product_page(rows[0]))
-        found = (await market.products.get([number])).get(number)
+            found = (await market.products.read([number], at)).get(number)
+        else:
+            found = (await market.products.get([number])).get(number)
         if found is None:
             raise not_found("product")
         return found.json
@@ -115,7 +113,7 @@ def routes(market: Market, product: ProductEndpoint) -> list[Route]:
         )
         cursor = walk.cursor([rows[limit - 1].product_id]) if len(rows) > limit else None
         page = ProductList(
-            products=[product_page(row) for row in rows[:limit]],
+            products=[one.page for one in await market.products.opened(rows[:limit])],
             next_cursor=cursor,
             has_more=cursor is not None,
         )

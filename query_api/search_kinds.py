@@ -216,7 +216,7 @@ class Products:
             if self._market is None:
                 return {}
             products = await self._market.products.get(numbers)
-            return {number: one for number, one in products.items() if one.row.for_sale}
+            return {number: one for number, one in products.items() if one.page.for_sale}
 
         return seen
 

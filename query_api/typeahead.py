@@ -152,10 +152,9 @@ class Typeahead:
         )
         # The index knows words of titles; what they are, and whether it is still for sale, is read.
         products = await self._market.products.get(found)
-        shown = [products[number].row for number in found if number in products]
-        return [ProductTitle(id_text(row.product_id), row.title) for row in shown if row.for_sale][
-            :PRODUCTS_MAX
-        ]
+        shown = [products[number].page for number in found if number in products]
+        for_sale = [ProductTitle(page.product_id, page.title) for page in shown if page.for_sale]
+        return for_sale[:PRODUCTS_MAX]
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -9,6 +9,7 @@ from domain.commerce.product.events import ProductListed
 from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock.events import StockReceived
 from domain.shared.money import Money
+from domain.shared.personal import Personal
 from infra.adapters.reads.postgres_discovery import PostgresDiscovery
 from infra.adapters.search.search_guard import Guard, Limits
 from infra.composition.services.search_reads import search_reads
@@ -81,7 +82,7 @@ class Finding:
     async def shop(self, name: str = "Mugs") -> str:
         seller = await self.square.member(f"seller_{next(self.square.chances)}")
         shop_id = self.square.new_id()
-        event = ShopOpened(shop_id=shop_id, owner_id=seller, name=name, country="DE")
+        event = ShopOpened(shop_id=shop_id, owner_id=seller, name=Personal(name), country="DE")
         await self.square.record(f"shop:{shop_id}", event)
         self.seller = seller
         return shop_id
@@ -102,12 +103,11 @@ class Finding:
             product_id=product_id,
             shop_id=shop_id,
             seller_id=self.seller,
-            title=title,
-            description=description,
+            title=Personal(title),
+            description=Personal(description),
             category=category,
             price=Money("EUR", price),
-            media_urls=(),
-            attributes=attributes,
+            attributes=Personal(attributes),
         )
         await self.square.record(f"product:{product_id}", event)
         if units:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from domain.shared.identifiers import id_text
-from domain.shared.personal import ERASED
+from domain.shared.personal import Personal
 from domain.social.engagement.events import PostReposted, RepostRemoved
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from domain.social.relation.events import Followed, Unfollowed
@@ -63,7 +63,7 @@ class PushedSquare:
             PostPublished(
                 post_id=post_id,
                 author_id=id_text(author),
-                content=ERASED,
+                content=Personal(),
                 created_at=NOON,
                 reply_to=parent,
                 continues_thread=reply_to is not None and reply_to[1] == author,

@@ -17,6 +17,7 @@ from domain.commerce.product import events as product
 from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock import events as stock
 from domain.shared.identifiers import EPOCH_MS, RANDOM_BITS, id_number
+from domain.shared.personal import Personal
 from domain.shared.text import hashtags, mentions
 from domain.social.engagement import events as engagement
 from domain.social.member import events as member
@@ -29,6 +30,7 @@ from infra.adapters.search.text_analysis import analysed, prefix_words, tokens
 from infra.adapters.secrets.keyring import PostgresKeyring
 from infra.composition.services.search_indexing import keeping
 from infra.composition.settings import Settings
+from infra.formats.codec import open_event
 from infra.ports.frames import Frame
 from infra.ports.log import Recorded
 from infra.ports.search import SearchProjection, SearchStore
@@ -282,11 +284,11 @@ def step(state: _State, recorded: Recorded, keyring: PostgresKeyring) -> None:  
         case relation.Unfollowed():
             state.followers[event.followee_id] -= 1
         case ShopOpened():
-            state.shops[event.shop_id] = event.name
+            state.shops[event.shop_id] = open_event(event, keyring).name.value or ""
         case product.ProductListed():
-            sell(state, recorded.position, msgspec.structs.asdict(event))
+            sell(state, recorded.position, readable(event, keyring))
         case product.ProductDescribed() | product.PriceChanged():
-            changed = {k: v for k, v in msgspec.structs.asdict(event).items() if v is not None}
+            changed = {k: v for k, v in readable(event, keyring).items() if v is not None}
             before = state.listed[event.product_id]
             sell(state, state.products[event.product_id]["position"], {**before, **changed})
         case product.ProductWithdrawn():
@@ -349,6 +351,12 @@ def publish(
         "tags": list(hashtags(text)),
         "mentions": list(mentions(text)),
     }
+
+
+def readable(event: Any, keyring: PostgresKeyring) -> dict[str, Any]:
+    """An event's fields, with what is personal open."""
+    fields = msgspec.structs.asdict(open_event(event, keyring))
+    return {k: v.value if isinstance(v, Personal) else v for k, v in fields.items()}
 
 
 def sell(state: _State, position: int, listed: Mapping[str, Any]) -> None:

@@ -116,9 +116,7 @@ class Weeks:
         self.tell(at, CartItemPut(member_id=member, item=item))
         if self.dice.random() < 0.5:
             return
-        line = OrderLine(
-            product_id=product, title="Mug", quantity=2, price=PRICE, source_post_id=post
-        )
+        line = OrderLine(product_id=product, quantity=2, price=PRICE, source_post_id=post)
         order = OrderCreated(
             order_id=self.id(),
             checkout_id=self.id(),

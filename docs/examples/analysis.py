@@ -48,7 +48,7 @@ lines AS (
     SELECT data->>'orderId' AS order_id, data->>'memberId' AS member,
            unnest(from_json(data->'lines', '[{"productId": "VARCHAR", "quantity": "BIGINT",
                "price": {"value": "BIGINT"}, "sourcePostId": "VARCHAR"}]')) AS line
-    FROM events WHERE type = 'order.created.v1'),
+    FROM events WHERE type = 'order.created.v2'),
 bought AS (
     SELECT order_id, member, line.productId AS product, line.sourcePostId AS post,
            line.quantity * line.price.value AS value,

@@ -1,22 +1,23 @@
-"""Text about a person: readable in memory, sealed in the log, gone with the person's key."""
+"""What a person wrote: readable in memory, sealed in the log, gone with the person's key."""
+
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
+T = TypeVar("T")
 
-class Personal(Struct, frozen=True, array_like=True):
-    """One personal text of an event.
 
-    A decider makes it with `text`. The log holds `sealed` instead: the text encrypted under the
-    key of the person the event is about. Once that key is destroyed neither is left, and the text
-    folds as erased.
+class Personal(Struct, Generic[T], frozen=True, array_like=True):
+    """Something personal in an event: a text, or a list or a mapping of some.
+
+    A decider makes it with `value`. The log holds `sealed` instead: the value encrypted under the
+    key of the person the event is about. Once that key is destroyed neither is left, and the value
+    folds as erased. An empty list or mapping says nothing, and is not sealed.
     """
 
-    text: str | None = None
+    value: T | None = None
     sealed: bytes | None = None
 
     @property
     def erased(self) -> bool:
-        return self.text is None and self.sealed is None
-
-
-ERASED = Personal()
+        return self.value is None and self.sealed is None

@@ -1,8 +1,9 @@
 """How events are written down: the envelope and the event as msgpack, under the event's tag."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b
 from typing import Any, cast, get_args
 
@@ -12,6 +13,14 @@ from msgspec import Struct
 from domain.events import UPCASTS, AnyEvent, OldEvent
 from domain.shared.message import Event, tag_of
 from domain.shared.personal import Personal
+from infra.formats.personal_values import (
+    Read,
+    held_by,
+    in_the_clear,
+    reader_of,
+    says_something,
+    written,
+)
 from infra.ports.frames import (
     COMMERCE_PARTITIONS,
     SOCIAL_PARTITIONS,
@@ -87,12 +96,13 @@ def encode_state(recorded: Recorded) -> bytes:
 def decode_state(position: int, stream: str, version: int, state: bytes) -> Recorded:
     """The recorded event of a stored row, in the newest version of what it tells.
 
+    Nothing personal is readable in it, not even what an old version stored in the clear.
     Raises `msgspec.DecodeError` if it cannot be read.
     """
     envelope = _decode_envelope(state)
     event: Any = envelope.event
     if type(event) in UPCASTS:
-        event = upcast(event)
+        event = _sealed(upcast(event), in_the_clear)
     return Recorded(
         stream=stream,
         version=version,
@@ -172,20 +182,19 @@ def unreadable_line(line: Line, error: Exception) -> Unreadable:
     )
 
 
-def personal_fields(event_class: type) -> tuple[str, ...]:
-    """The names of an event's `Personal` fields."""
+def personal_fields(event_class: type) -> Mapping[str, Read]:
+    """An event's `Personal` fields, and how what each of them seals is read."""
     found = _personal_fields.get(event_class)
     if found is None:
-        found = tuple(
-            info.name
+        found = _personal_fields[event_class] = {
+            info.name: reader_of(held)
             for info in msgspec.structs.fields(event_class)
-            if info.type is Personal or Personal in getattr(info.type, "__args__", ())
-        )
-        _personal_fields[event_class] = found
+            if (held := held_by(info.type)) is not None
+        }
     return found
 
 
-_personal_fields: dict[type, tuple[str, ...]] = {}
+_personal_fields: dict[type, Mapping[str, Read]] = {}
 
 
 def person_of(event: Any) -> str | None:
@@ -201,30 +210,32 @@ def people_of(events: Sequence[Any]) -> set[str]:
 
 
 def seal_event(event: Any, keyring: Keyring) -> Any:
-    """The same event with its personal texts encrypted; their person's key must be in memory."""
-    names = personal_fields(type(event))
-    if not names:
-        return event
-    person = getattr(event, event.about)
-    changed = {
-        name: Personal(sealed=keyring.seal(person, value.text))
-        for name in names
-        if (value := getattr(event, name)) is not None and value.text is not None
+    """The same event with what is personal encrypted; its person's key must be in memory."""
+    person = person_of(event)
+    return event if person is None else _sealed(event, partial(keyring.seal, person))
+
+
+def _sealed(event: Any, seal: Callable[[str], bytes]) -> Any:
+    changed: dict[str, Personal[Any]] = {
+        name: Personal(sealed=seal(written(value.value)))
+        for name in personal_fields(type(event))
+        if (value := getattr(event, name)) is not None and says_something(value.value)
     }
     return msgspec.structs.replace(event, **changed) if changed else event
 
 
 def open_event(event: Any, keyring: Keyring) -> Any:
-    """The same event with its personal texts readable, or erased where their key is gone."""
+    """The same event with what is personal readable, or erased where its key is gone."""
     names = personal_fields(type(event))
     if not names:
         return event
     person = getattr(event, event.about)
-    changed = {
-        name: Personal(text=keyring.open(person, value.sealed))
-        for name in names
-        if (value := getattr(event, name)) is not None
-    }
+    changed: dict[str, Personal[Any]] = {}
+    for name, read in names.items():
+        value = getattr(event, name)
+        if value is not None and value.sealed is not None:
+            text = keyring.open(person, value.sealed)
+            changed[name] = Personal(None if text is None else read(text))
     return msgspec.structs.replace(event, **changed) if changed else event
 
 

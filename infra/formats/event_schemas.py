@@ -11,9 +11,9 @@ from msgspec import NODEFAULT, Struct, inspect
 
 from domain.events import UPCASTS, AnyEvent, OldEvent
 from domain.shared.message import Event, tag_of
-from domain.shared.personal import Personal
 from infra.formats.codec import personal_fields
 from infra.formats.event_shapes import camel
+from infra.formats.personal_values import held_by
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = Mapping[str, Any]
@@ -74,8 +74,9 @@ def struct_schema(struct_class: type) -> dict[str, Any]:
 
 def type_schema(kind: inspect.Type) -> dict[str, Any]:  # noqa: PLR0911
     match kind:
-        case inspect.StructType(cls=cls) if cls is Personal:
-            return {"type": ["string", "null"], "x-personal": True}
+        case inspect.StructType(cls=cls) if (held := held_by(cls)) is not None:
+            shown = type_schema(inspect.type_info(held))
+            return {**shown, "type": [shown["type"], "null"], "x-personal": True}
         case inspect.StructType(cls=cls):
             return struct_schema(cls)
         case inspect.UnionType(types=types):

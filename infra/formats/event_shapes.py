@@ -1,4 +1,4 @@
-"""Events and their values as JSON knows them: camelCase names, times as text, personal texts open.
+"""Events and their values as JSON knows them: camelCase names, times as text, nothing sealed.
 
 `data_of` does it for any value. `EventShapes` says the same of many events, ten times as fast: a
 converter is made once a class, which knows the fields that need any work.
@@ -13,12 +13,12 @@ import msgspec
 from msgspec import Struct, inspect
 
 from domain.shared.personal import Personal
-from infra.ports.secrets import Keyring
+from infra.formats.personal_values import held_by, reader_of
 
 OFFSET_LETTERS = len("+00:00")
 
-Open = Callable[[str, Personal], str | None]
-"""What is shown of a person's personal text."""
+Open = Callable[[str, bytes], str | None]
+"""What is shown of what a person's key seals: with the key in memory, `Keyring.open`."""
 
 Convert = Callable[[Any, str], Any]
 """Makes a value fit to be encoded; the second argument is whose key seals it, if anybody's."""
@@ -27,7 +27,7 @@ Convert = Callable[[Any, str], Any]
 def data_of(value: Any) -> Any:
     """A value out of an event as JSON knows it."""
     if isinstance(value, Personal):
-        return value.text
+        return data_of(value.value)
     if isinstance(value, Struct):
         names = value.__struct_fields__
         return {camel(name): data_of(getattr(value, name)) for name in names}
@@ -53,17 +53,8 @@ def camel(name: str) -> str:
 encode_json = msgspec.json.Encoder().encode
 
 
-def opened_by(keyring: Keyring) -> Open:
-    """Personal texts readable, or null once erased; the keys must be in memory."""
-
-    def opened(person: str, value: Personal) -> str | None:
-        return value.text if value.sealed is None else keyring.open(person, value.sealed)
-
-    return opened
-
-
-def left_out(_person: str, _value: Personal) -> None:
-    """Personal texts are null, whether or not they are sealed."""
+def left_out(_person: str, _sealed: bytes) -> None:
+    """What is personal is null."""
 
 
 class EventShapes:
@@ -143,13 +134,26 @@ class EventShapes:
 
         return convert_struct
 
+    def _opened(self, held: Any) -> Convert:
+        """For personal values that hold this; null once erased."""
+        personal, read = self._personal, reader_of(held)
+        convert = self._converter(inspect.type_info(held))
+
+        def convert_personal(value: Personal[Any], person: str) -> Any:
+            shown = value.value
+            if value.sealed is not None:
+                text = personal(person, value.sealed)
+                shown = None if text is None else read(text)
+            return shown if shown is None or convert is None else convert(shown, person)
+
+        return convert_personal
+
     def _converter(self, kind: inspect.Type) -> Convert | None:
         """How values of a type are converted; None where they can stay as they are."""
         found: Convert | None
         match known(kind):
-            case inspect.StructType(cls=cls) if cls is Personal:
-                personal = self._personal
-                found = lambda value, person: personal(person, value)  # noqa: E731
+            case inspect.StructType(cls=cls) if (held := held_by(cls)) is not None:
+                found = self._opened(held)
             case inspect.StructType(cls=cls):
                 found = self._struct(cls)
             case inspect.DateTimeType():

@@ -12,18 +12,20 @@ PROJECTIONS = ("products", "availability", "carts", "checkouts", "orders", "dema
 
 
 class ProductRow(NamedTuple):
-    """A product as of some position; `attributes` is JSON, `available` may be bought then."""
+    """A product as of some position; `available` may be bought then. What the seller wrote is
+    sealed, and null once the seller is erased."""
 
     product_id: int
     shop_id: int
-    shop_name: str
-    title: str
-    description: str
+    seller_id: int
+    shop_name: bytes | None
+    title: bytes | None
+    description: bytes | None
     category: str
     currency: str
     price: int
-    media_urls: Sequence[str]
-    attributes: str
+    media_urls: bytes | None
+    attributes: bytes | None
     for_sale: bool
     available: int
 
@@ -63,6 +65,15 @@ class OrderRow(NamedTuple):
     carrier: str | None
     tracking_number: str | None
     problem: str | None
+
+
+class TitleRow(NamedTuple):
+    """What a product of an order was called when it was bought, sealed."""
+
+    order_id: int
+    product_id: int
+    seller_id: int
+    title: bytes | None
 
 
 class Moment(NamedTuple):
@@ -120,6 +131,10 @@ class CommerceReads(Checkpoints, Protocol):
     ) -> Sequence[tuple[OrderRow, Sequence[Moment]]]:
         """Orders of this buyer, or at this seller, whose id is less than this one's, newest first,
         each with its history."""
+        ...
+
+    async def titles(self, bought: Collection[tuple[int, int]]) -> Sequence[TitleRow]:
+        """What these products (order, product) were called when they were bought."""
         ...
 
     async def checkouts_of(self, status: str | None, limit: int) -> Sequence[tuple[int, str, int]]:

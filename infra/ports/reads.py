@@ -24,7 +24,7 @@ class PostRow(NamedTuple):
     author_id: int
     created_at: datetime
     content: bytes | None
-    media_urls: Sequence[str]
+    media_urls: bytes | None
     product_ids: Sequence[str]
     reply_to: int | None
     quote_of: int | None

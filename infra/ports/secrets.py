@@ -20,7 +20,10 @@ class Keyring(Protocol):
         ...
 
     def open(self, person_id: str, sealed: bytes | None) -> str | None:
-        """Decrypt; None where the key is gone or was not fetched, or `sealed` is None."""
+        """Decrypt; None where the key is gone or was not fetched, or `sealed` is None.
+
+        What an old version stored in the clear takes a key to be shown as well, or nobody's name.
+        """
         ...
 
     def forget(self, person_id: str) -> None:

@@ -45,7 +45,7 @@ class ProductList(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class CartLine(Struct, frozen=True, rename="camel", kw_only=True):
-    """`price` and `title` are null once there is no such product any more."""
+    """`price` and `title` are null once the product's seller is erased."""
 
     product_id: str
     title: str | None
@@ -84,8 +84,10 @@ class CheckoutPage(Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class OrderItem(Struct, frozen=True, rename="camel", kw_only=True):
+    """`title` is what the product was called when it was bought; null once its seller is erased."""
+
     product_id: str
-    title: str
+    title: str | None
     quantity: int
     price: Money
     source_post_id: str | UnsetType = UNSET

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from domain.shared.identifiers import id_text
+from infra.formats.personal_values import urls_in
 from infra.ports.log import OPEN
 from infra.ports.reads import Cards, MemberRow, PostRow, Reads, RepostRow
 from infra.ports.secrets import Keyring
@@ -371,7 +372,7 @@ class Drawing:
             post_id=id_text(row.post_id),
             author=author.card,
             content=content or "",
-            media_urls=list(row.media_urls),
+            media_urls=urls_in(self._keyring.open(author.card.id, row.media_urls)),
             products=[self._products[p] for p in row.product_ids if p in self._products],
             created_at=row.created_at,
             like_count=row.likes,

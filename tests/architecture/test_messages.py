@@ -14,6 +14,7 @@ from domain.shared.message import Command, Event, tag_of
 from domain.shared.personal import Personal
 from domain.shared.rejection import Conflict, Forbidden, Invalid, NotFound, Rejection
 from infra.formats.codec import personal_fields
+from infra.formats.personal_values import held_by
 from tests.contract.record_events import sample
 
 DOMAIN = Path(__file__).parents[2] / "domain"
@@ -106,7 +107,7 @@ def test_no_state_depends_on_a_personal_text(event_class: type[Event]) -> None:
     """A state is folded from sealed events after a restart, and from open ones before."""
     sealed = sample(event_class)
     names = personal_fields(event_class)
-    texts = {name: Personal(text=f"{name} in the open") for name in names}
+    texts = {name: Personal(f"{name} in the open") for name in names}
     opened = msgspec.structs.replace(sealed, **texts)
     for decider in {id(one): one for one in DECIDERS.values()}.values():
         if event_class.__module__ == decider.decide.__module__.replace(".decider", ".events"):
@@ -172,7 +173,7 @@ def inspected(event_class: type[Event]) -> dict[str, inspect.Type]:
 
 def holds_personal(kind: inspect.Type) -> bool:
     match kind:
-        case inspect.StructType(cls=cls) if cls is Personal:
+        case inspect.StructType(cls=cls) if held_by(cls) is not None:
             return True
         case inspect.StructType(fields=fields):
             return any(holds_personal(field.type) for field in fields)

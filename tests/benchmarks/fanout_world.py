@@ -25,7 +25,7 @@ from infra.servers.valkey import start_valkey
 from projections.home_timeline import effect_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-TEXT = Personal(sealed=b"x" * 120)
+TEXT: Personal[str] = Personal(sealed=b"x" * 120)
 FIRST_ID = 1 << 40
 BUILT_AT_ONCE = 500
 

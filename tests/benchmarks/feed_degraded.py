@@ -132,7 +132,7 @@ def copy_posts(
                 number,
                 moment,
                 sealed[author],
-                [],
+                None,
                 [],
                 False,
                 OPEN,

@@ -32,7 +32,7 @@ EVENTS = 300_000
 READ_LINES = 20_000
 PROJECTIONS = (graph.PROJECTION, posts.PROJECTION, engagement.PROJECTION)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-TEXT = Personal(sealed=bytes(range(160)))
+TEXT: Personal[str] = Personal(sealed=bytes(range(160)))
 
 
 def run(rounds: int) -> Result:

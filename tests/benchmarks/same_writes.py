@@ -19,12 +19,12 @@ SHELVES = 200
 CART_LINES = 200_000
 COLON = re.compile(r"(?<!:):(?=[A-Za-z_])")
 
-BEGUN = ("cart.checked_out.v1", "checkout.started.v1")
+BEGUN = ("cart.checked_out.v1", "checkout.started.v2")
 HELD = ("stock.reserved.v1", "checkout.reserved.v1", "checkout.provider_asked.v1")
 PAID = (
     "checkout.authorised.v1",
     "stock.reservation_committed.v1",
-    "order.created.v1",
+    "order.created.v2",
     "checkout.orders_created.v1",
     "checkout.provider_asked.v1",
     "payment.notified.v1",

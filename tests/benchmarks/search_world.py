@@ -228,7 +228,7 @@ async def posts_written(world: SearchWorld, square: Square, count: int) -> None:
     def row_of(post: PostDocument) -> Row:
         sealed = square.keyring.seal(post.author_id, post.text)
         numbers = id_number(post.post_id), id_number(post.author_id)
-        return next(positions), OPEN, *numbers, moment(post.created_at), sealed, [], [], False
+        return next(positions), OPEN, *numbers, moment(post.created_at), sealed, None, [], False
 
     columns = (
         "position, until, post_id, author_id, created_at, content, media_urls, product_ids,"
@@ -301,20 +301,22 @@ def made_members(world: SearchWorld, count: int) -> Iterator[MemberDocument]:
 
 async def products_written(world: SearchWorld, square: Square, count: int) -> None:
     """Products of fifty shops in thirty categories, half of them with attributes."""
-    del square
     shops = [make_id(round(world.now.timestamp() * 1000), number) for number in range(SHOPS)]
+    await square.keyring.create_many(shops)
+    await square.keyring.fetch(shops)
 
     def row_of(product: ProductDocument) -> Row:
-        numbers = [id_number(one) for one in (product.product_id, product.shop_id)]
-        texts = [product.title, product.description, product.category, product.currency]
-        return 1, OPEN, *numbers, 1, *texts, product.price, [], "{}", True
+        seller = product.seller_id
+        numbers = [id_number(one) for one in (product.product_id, product.shop_id, seller)]
+        texts = [square.keyring.seal(seller, one) for one in (product.title, product.description)]
+        return 1, OPEN, *numbers, *texts, product.category, product.currency, product.price, True
 
     def available_of(product: ProductDocument) -> Row:
         return id_number(product.product_id), int(product.available), int(product.available), 1
 
     columns = (
         "since, until, product_id, shop_id, seller_id, title, description, category, currency,"
-        " price, media_urls, attributes, for_sale"
+        " price, for_sale"
     )
     tables = [
         Rows("products", columns, row_of),

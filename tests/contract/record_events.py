@@ -16,6 +16,7 @@ from domain.events import AnyEvent, OldEvent
 from domain.shared.message import Event, tag_of
 from domain.shared.personal import Personal
 from infra.formats.codec import decode_state
+from infra.formats.personal_values import held_by, written
 
 FOLDER = Path(__file__).parent / "stored_events"
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -74,8 +75,11 @@ def value_of(kind: inspect.Type, name: str) -> Any:  # noqa: C901, PLR0911, PLR0
             return (value_of(item, name),)
         case inspect.DictType() | inspect.AnyType():
             return {"key": "value"}
-        case inspect.StructType(cls=cls) if cls is Personal:
-            return Personal(sealed=f"sealed {name}".encode())
+        case inspect.StructType(cls=cls) if held_by(cls) is not None:
+            if held_by(cls) is str:
+                return Personal(sealed=f"sealed {name}".encode())
+            value = value_of(inspect.type_info(held_by(cls)), name)
+            return Personal(sealed=written(value).encode())
         case inspect.StructType(cls=cls, fields=fields):
             return cls(**{field.name: value_of(field.type, field.name) for field in fields})
         case inspect.UnionType(types=types):

@@ -9,6 +9,7 @@ import pytest
 from httpx import Headers
 
 from infra.adapters.log.memory_event_log import MemoryEventLog
+from infra.formats.codec import open_event
 from infra.http.rate_limits import Limit
 from infra.ports.log import LogUnavailable, Recorded, StoredAnswer
 from tests.contract.command_service import (
@@ -205,7 +206,8 @@ async def test_all_members_of_a_post_are_recorded(service: Service, ada: Member)
         quoteOf=parent,
     )
     event: Any = (await service.log.read(0, 1000))[-1].event
-    assert len(event.media_urls) == 4
+    media_urls = open_event(event, service.keyring).media_urls.value
+    assert media_urls == tuple(f"https://media.test/{n}.png" for n in range(4))
     assert (event.reply_to.post_id, event.quote_of.post_id) == (parent, parent)
     assert event.continues_thread
 

@@ -41,7 +41,7 @@ def published(post_id: str, version: int = 1) -> Recorded:
             author_id="ann",
             content=Personal(sealed=b"\x00\xffsealed"),
             created_at=NOON,
-            media_urls=("https://example.org/ä.png",),
+            media_urls=Personal(sealed=b"\x00\xfesealed"),
             reply_to=PostReference("p0", "bob"),
         ),
         correlation_id="request",

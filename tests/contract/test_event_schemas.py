@@ -13,6 +13,7 @@ from infra.command_line.schema import WRITTEN, read_schemas
 from infra.formats.codec import EVENT_CLASSES, decode_state, open_event
 from infra.formats.event_schemas import differences, schemas
 from infra.formats.event_shapes import data_of
+from infra.formats.personal_values import IN_THE_CLEAR
 from tests.contract.record_events import GoldenLine, golden_lines
 from tests.contract.record_schemas import written
 
@@ -34,7 +35,7 @@ class NoKeys:
 
 class Keys:
     def open(self, _person: str, sealed: bytes | None) -> str | None:
-        return None if sealed is None else sealed.decode()
+        return None if sealed is None else sealed.removeprefix(IN_THE_CLEAR).decode()
 
 
 @pytest.mark.parametrize("keys", [NoKeys(), Keys()], ids=["erased", "readable"])

@@ -155,7 +155,7 @@ async def settled(system: System, provider: StandIn, shoppers: list[Shopper]) ->
     deadline, counted, seen = 0.0, 0, (-1, -1)
     while True:
         events = await system.events()
-        started = {e["data"]["checkoutId"] for e in events if e["type"] == "checkout.started.v1"}
+        started = {e["data"]["checkoutId"] for e in events if e["type"] == "checkout.started.v2"}
         kinds = {"checkout.confirmed.v1", "checkout.rejected.v1", "checkout.cancelled.v1"}
         ended = {e["data"]["checkoutId"] for e in events if e["type"] in kinds}
         shown = {id_ for shopper in shoppers for id_ in shopper.checkouts}
@@ -187,7 +187,7 @@ async def check(system: System, provider: StandIn, products: list[str]) -> Count
     assert len(confirmed) == len(set(confirmed))
     orders = Counter(data["orderId"] for data in by_type["order.confirmed.v1"])
     assert set(orders.values()) == {1}
-    started = {data["checkoutId"]: data for data in by_type["checkout.started.v1"]}
+    started = {data["checkoutId"]: data for data in by_type["checkout.started.v2"]}
     check_money(provider.books()["payments"], [started[id_] for id_ in confirmed])
     check_units(events, [started[id_] for id_ in confirmed], products)
     ends = ("confirmed", "rejected", "cancelled")
@@ -278,7 +278,7 @@ async def test_a_thousand_buyers_want_ten_units(tmp_path: Path) -> None:
         await settled(system, await provider_of(system), [])
         events = await system.events()
     confirmed = {e["data"]["checkoutId"] for e in events if e["type"] == "checkout.confirmed.v1"}
-    started = [e["data"] for e in events if e["type"] == "checkout.started.v1"]
+    started = [e["data"] for e in events if e["type"] == "checkout.started.v2"]
     check_units(events, [d for d in started if d["checkoutId"] in confirmed], [product], 10)
 
 

@@ -310,7 +310,7 @@ class Till:
         """Start a checkout as the command service does."""
         checkout_id, order_id = new_id(), new_id()
         item = CartItem(product_id=product_id, quantity=quantity, seen_price=PRICE)
-        line = OrderLine(product_id=product_id, title="Mug", quantity=quantity, price=PRICE)
+        line = OrderLine(product_id=product_id, quantity=quantity, price=PRICE)
         order = CheckoutOrder(order_id=order_id, shop_id=SHOP, seller_id=SELLER, lines=(line,))
         buyer = new_id()
         await self.keyring.create(buyer)

@@ -19,6 +19,7 @@ from domain.commerce.product.events import (
 from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock.events import ReservationReleased, StockReceived, StockReserved
 from domain.shared.money import Money
+from domain.shared.personal import Personal
 from domain.social.session.events import SessionEnded
 from infra.adapters.log.log_moments import STRETCH, MomentsBehind, extend
 from infra.adapters.reads.postgres_reads import PostgresReads
@@ -109,7 +110,9 @@ class Stall:
 
     async def open(self) -> None:
         owner = self.chance.members[0]
-        shop = ShopOpened(shop_id=self.square.new_id(), owner_id=owner, name="Mugs", country="DE")
+        shop = ShopOpened(
+            shop_id=self.square.new_id(), owner_id=owner, name=Personal("Mugs"), country="DE"
+        )
         await self.square.record(f"shop:{shop.shop_id}", shop)
         for number in range(3):
             product_id = self.square.new_id()
@@ -117,8 +120,8 @@ class Stall:
                 product_id=product_id,
                 shop_id=shop.shop_id,
                 seller_id=owner,
-                title=f"Mug {number}",
-                description="Holds tea.",
+                title=Personal(f"Mug {number}"),
+                description=Personal("Holds tea."),
                 category="Kitchen",
                 price=Money(currency="EUR", value=1000 + number),
             )
@@ -130,7 +133,11 @@ class Stall:
         number = self.dice.randint(1, 9)
         happened: list[Any] = [
             PriceChanged(product_id=product_id, price=Money(currency="EUR", value=number)),
-            ProductDescribed(product_id=product_id, title=f"Mug of {number}"),
+            ProductDescribed(
+                product_id=product_id,
+                seller_id=self.chance.members[0],
+                title=Personal(f"Mug of {number}"),
+            ),
             StockReceived(product_id=product_id, quantity=number, reference="r"),
             StockReserved(
                 product_id=product_id,

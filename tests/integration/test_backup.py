@@ -103,7 +103,7 @@ class World:
         square, members = self.square, self.chance.members
         product = self.stall.dice.choice(self.stall.products)
         seller, total = members[0], Money(currency="EUR", value=2 * PRICE.value)
-        lines = (OrderLine(product_id=product, title="Mug", quantity=2, price=PRICE),)
+        lines = (OrderLine(product_id=product, quantity=2, price=PRICE),)
         item = CartItem(product_id=product, quantity=1, seen_price=PRICE, source_post_id=None)
         buyer = self.stall.dice.choice(members)
         await square.record(f"cart:{buyer}", CartItemPut(member_id=buyer, item=item))

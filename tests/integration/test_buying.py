@@ -338,13 +338,13 @@ async def test_a_checkout_is_told_as_a_timeline(market: Market, system: System) 
     assert positions == sorted(positions)
     kinds = [entry["type"] for entry in told["timeline"]]
     wanted = [
-        "checkout.started.v1",
+        "checkout.started.v2",
         "stock.reserved.v1",
         "checkout.reserved.v1",
         "checkout.provider_asked.v1",
         "checkout.authorised.v1",
         "stock.reservation_committed.v1",
-        "order.created.v1",
+        "order.created.v2",
         "checkout.orders_created.v1",
         "checkout.captured.v1",
         "order.confirmed.v1",
@@ -624,6 +624,78 @@ def ask_whatever_is_allowed(operation: Any, headers: dict[str, str]) -> None:
         case.call_and_validate(headers=headers)
 
     ask()
+
+
+WRITTEN: dict[str, Any] = {
+    "title": "Quinquereme of Nineveh",
+    "description": "Rowing home to haven in sunny Palestine.",
+    "mediaUrls": ["https://example.org/quinquereme-of-nineveh.jpg"],
+    "attributes": {"cargo": "ivory and apes and peacocks"},
+}
+SAID = ["Quinquereme", "Rowing home", "quinquereme-of-nineveh", "ivory and apes", "Dirty coaster"]
+
+
+async def test_an_erased_sellers_words_are_gone_and_the_buyers_order_stays(
+    market: Market, system: System, tmp_path: Path
+) -> None:
+    seller, buyer = await market.member("s"), await market.member()
+    asked = {"name": "Dirty coaster", "country": "GB"}
+    seller.shop_id = (await seller.do("POST", "/api/shops", asked)).body["shopId"]
+    sold, withdrawn = [await seller.list_product(**WRITTEN) for _ in range(2)]
+    await seller.do("PATCH", f"/api/products/{withdrawn}", {"forSale": False})
+    posted = {"content": "Look", "mediaUrls": WRITTEN["mediaUrls"], "productIds": [withdrawn]}
+    await seller.do("POST", "/api/posts", posted)
+    shown = await buyer.do("POST", "/api/posts", {"content": "x", "productIds": [withdrawn]})
+    order = (await buyer.bought(sold, 2))["orderIds"][0]
+    await buyer.put(sold)
+    page = await buyer.see(f"/api/products/{sold}", seller.position)
+    assert {name: page[name] for name in WRITTEN} == WRITTEN
+    assert page["seller"] == {"shopId": seller.shop_id, "name": "Dirty coaster"}
+    before = await buyer.see(f"/api/orders/{order}")
+    assert before["items"][0]["title"] == WRITTEN["title"]
+    post = f"/api/posts/{shown.body['postId']}"
+    assert (await buyer.see(post))["products"][0]["title"] == WRITTEN["title"]
+    then, texts = seller.position, tmp_path / "texts.json"
+    await system.plaza("erasure", "texts", seller.id, "--out", str(texts))
+    assert all(said in texts.read_text() for said in SAID)
+    exported, backup = tmp_path / "export", tmp_path / "backup"
+    tail = await system.plaza("log", "tail")
+    assert all(said in tail for said in SAID)
+
+    await seller.do("DELETE", "/api/users/me", {"password": "correct horse"})
+
+    async def gone() -> bool:
+        paths = (
+            f"/api/products/{one}{at}" for one in (sold, withdrawn) for at in ("", f"?asOf={then}")
+        )
+        return {(await buyer.look(path)).status for path in paths} == {404}
+
+    await until(gone)
+
+    async def settled() -> bool:
+        (line,) = (await buyer.see("/api/cart"))["items"]
+        products = (await buyer.see(post))["products"]
+        codes = [problem["code"] for problem in line["problems"]]
+        return (line["title"], products, codes) == (None, [], ["unavailable"])
+
+    await until(settled)
+    after = await buyer.see(f"/api/orders/{order}")
+    assert after == {**before, "items": [{**before["items"][0], "title": None}]}
+    listed = await buyer.see(f"/api/products?shopId={seller.shop_id}")
+    assert listed["products"] == []
+    then_listed = await buyer.see(f"/api/products?shopId={seller.shop_id}&asOf={then}")
+    assert then_listed["products"] == []
+    found = await buyer.see("/api/search?q=quinquereme&type=products")
+    assert found["results"] == []
+    assert (await buyer.see("/api/typeahead?q=quinq"))["products"] == []
+    tail = await system.plaza("log", "tail")
+    assert not [said for said in SAID if said in tail]
+    await system.plaza("export", "events", "--out", str(exported), "--typed")
+    await system.plaza("backup", str(backup))
+    words = ("erasure", "prove", seller.id, "--texts", str(texts), "--json")
+    told = await system.plaza(*words, "--folder", str(exported), "--folder", str(backup))
+    report = msgspec.json.decode(told)["report"]
+    assert report["proven"], [one for one in report["searched"] if one["found"] or one["problem"]]
 
 
 async def test_the_read_tables_are_what_the_log_says_after_all_this(system: System) -> None:

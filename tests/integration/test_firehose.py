@@ -175,7 +175,7 @@ async def test_a_client_that_does_not_read_is_cut_and_others_are_not(
 ) -> None:
     monkeypatch.setattr(module, "SLOW_SECONDS", 0.5)
     # More than what the sockets between us can hold.
-    listed = msgspec.structs.replace(sample(ProductListed), description="x" * 200_000)
+    listed = msgspec.structs.replace(sample(ProductListed), category="x" * 200_000)
     state = msgspec.msgpack.encode((NOON, "", "", listed))
     log = Canned([Line(position, "product:p", position, state) for position in range(1, 201)])
     async with serving(log) as (port, firehose):
@@ -200,7 +200,7 @@ async def test_streams_end_when_the_service_does(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["after=x", "after=-1", "types=order.created.v1", "types=nothing", "after="]
+    "query", ["after=x", "after=-1", "types=order.created.v2", "types=nothing", "after="]
 )
 async def test_what_makes_no_sense_is_refused(query: str) -> None:
     firehose = Firehose(Canned([]))
@@ -215,4 +215,4 @@ async def test_there_are_not_too_many_streams(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "CLIENTS_MAX", 0)
     with pytest.raises(Problem, match="503"):
         Firehose(Canned([])).admit()
-    assert "order.created.v1" not in TAGS
+    assert "order.created.v2" not in TAGS

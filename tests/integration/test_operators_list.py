@@ -23,7 +23,7 @@ PRICE = Money("EUR", 1000)
 BUYER, SELLER, SHOP, MUG, CHECKOUT, ORDER = (
     make_id(int(NOON.timestamp() * 1000), number) for number in range(6)
 )
-LINE = OrderLine(product_id=MUG, title="Mug", quantity=1, price=PRICE)
+LINE = OrderLine(product_id=MUG, quantity=1, price=PRICE)
 
 STARTED = checkouts.CheckoutStarted(
     checkout_id=CHECKOUT,

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from domain.shared.personal import Personal
 from infra.servers.postgres import start_postgres
 from tests.asking import Asking
 from tests.square import Square
@@ -23,7 +24,9 @@ async def asking(square: Square) -> AsyncIterator[Asking]:
 async def test_a_follower_sees_what_was_posted(square: Square, asking: Asking) -> None:
     ann, bob = await square.member("ann"), await square.member("bob")
     await square.follow(bob, ann)
-    post = await square.post(ann, "good morning", media_urls=("https://example.org/a.png",))
+    post = await square.post(
+        ann, "good morning", media_urls=Personal(("https://example.org/a.png",))
+    )
     await square.apply()
     page = await asking.get("/api/feed", bob)
     assert page == {

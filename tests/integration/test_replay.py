@@ -123,7 +123,6 @@ def order(position: int, quantity: int, source_post_id: str | None) -> Recorded:
         lines=(
             OrderLine(
                 product_id="p",
-                title="Mug",
                 quantity=quantity,
                 price=Money(currency="EUR", value=900),
                 source_post_id=source_post_id,
@@ -155,7 +154,7 @@ async def test_the_example_of_orders_counts_them_by_hour(postgres_url: str, tmp_
         counted = connection.execute(
             "SELECT to_char(to_timestamp(log.recorded_at(state) / 1e6) AT TIME ZONE 'UTC',"
             " 'YYYYMMDDHH24')::bigint, count(*) FROM log.events"
-            " WHERE topic = 'order.created.v1' GROUP BY 1"
+            " WHERE topic = 'order.created.v2' GROUP BY 1"
         ).fetchall()
     assert dict(counted) == {hour: row["orders"] for hour, row in rows.items()}
 

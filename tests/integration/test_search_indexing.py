@@ -22,6 +22,7 @@ from domain.commerce.product.events import (
 from domain.commerce.shop.events import ShopOpened
 from domain.commerce.stock.events import StockReceived, StockReserved
 from domain.shared.money import Money
+from domain.shared.personal import Personal
 from infra.adapters.search.opensearch_index import OpenSearchStore
 from infra.adapters.search.search_client import search_client
 from infra.composition.operations.search_keeper import SearchKeeper
@@ -52,7 +53,7 @@ async def sell(square: Square, chance: random.Random, times: int) -> None:
     shop = square.new_id()
     await square.record(
         f"shop:{shop}",
-        ShopOpened(shop_id=shop, owner_id=seller, name="Bürstner & Co", country="DE"),
+        ShopOpened(shop_id=shop, owner_id=seller, name=Personal("Bürstner & Co"), country="DE"),
     )
     for number in range(times):
         key = square.new_id()
@@ -60,11 +61,11 @@ async def sell(square: Square, chance: random.Random, times: int) -> None:
             product_id=key,
             shop_id=shop,
             seller_id=seller,
-            title=f"Hiking boots {number}",
-            description="Waterproof boots for walking in mountains",
+            title=Personal(f"Hiking boots {number}"),
+            description=Personal("Waterproof boots for walking in mountains"),
             category=chance.choice(("Footwear", "Outdoor")),
             price=Money(currency="EUR", value=chance.randrange(100, 20_000)),
-            attributes={"brand": "Daybird", "size": 42, "waterproof": True},
+            attributes=Personal({"brand": "Daybird", "size": 42, "waterproof": True}),
         )
         await square.record(f"product:{key}", listed)
         received = StockReceived(product_id=key, quantity=2, reference=key)
@@ -72,7 +73,12 @@ async def sell(square: Square, chance: random.Random, times: int) -> None:
         later: Any = chance.choice(
             (
                 PriceChanged(product_id=key, price=Money(currency="EUR", value=5)),
-                ProductDescribed(product_id=key, title="Sandals", attributes={}),
+                ProductDescribed(
+                    product_id=key,
+                    seller_id=seller,
+                    title=Personal("Sandals"),
+                    attributes=Personal({}),
+                ),
                 ProductWithdrawn(product_id=key),
             )
         )

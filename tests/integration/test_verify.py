@@ -173,7 +173,11 @@ async def test_one_pass_verifies_several_and_one_that_cannot_be_keeps_none_from_
 ) -> None:
     await served(postgres_url, 191, [graph.PROJECTION, posts.PROJECTION])
     broken = Projection(
-        "posts", 1, posts.PROJECTION.handles, posts.PROJECTION.tables, raising_at_last
+        "posts",
+        posts.PROJECTION.version,
+        posts.PROJECTION.handles,
+        posts.PROJECTION.tables,
+        raising_at_last,
     )
     projections = [graph.PROJECTION, broken, members.PROJECTION]
     found = await verify_together(settings(postgres_url), projections)

@@ -1,12 +1,16 @@
 """What is stored can be read again: sealed, opened, erased, and in the words of today."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
 
+from domain.commerce.product.events import ProductListed
+from domain.commerce.product.upcasts import ProductDescribedV1, ProductListedV1
 from domain.shared.message import tag_of
-from domain.shared.personal import ERASED, Personal
+from domain.shared.money import Money
+from domain.shared.personal import Personal
 from domain.social.engagement.events import PostLiked, RepostRemoved
 from domain.social.engagement.upcasts import RepostRemovedV1
 from domain.social.member.events import ProfileChanged
@@ -18,7 +22,19 @@ from infra.ports.secrets import KeyDestroyed
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 POST = PostPublished(
-    post_id="p", author_id="ann", content=Personal(text="Hello, square!"), created_at=NOON
+    post_id="p", author_id="ann", content=Personal("Hello, square!"), created_at=NOON
+)
+
+MUG = ProductListed(
+    product_id="mug",
+    shop_id="s1",
+    seller_id="sue",
+    title=Personal("Mug"),
+    description=Personal("Holds tea."),
+    category="Kitchen",
+    price=Money("EUR", 1999),
+    media_urls=Personal(("https://example.org/mug.jpg",)),
+    attributes=Personal({"colour": "blue", "litres": 0.3}),
 )
 
 
@@ -52,7 +68,7 @@ def test_an_event_comes_back_with_its_envelope() -> None:
 async def test_a_sealed_event_holds_no_text_and_opens_again() -> None:
     keyring = await keyring_of("ann")
     sealed = codec.seal_event(POST, keyring)
-    assert sealed.content.text is None
+    assert sealed.content.value is None
     state = codec.encode_state(Recorded(stream="post:p", version=1, recorded_at=NOON, event=sealed))
     read = codec.decode_state(1, "post:p", 1, state).event
     assert codec.open_event(read, keyring) == POST
@@ -62,7 +78,7 @@ async def test_an_event_whose_key_is_destroyed_opens_as_erased() -> None:
     keyring = await keyring_of("ann")
     sealed = codec.seal_event(POST, keyring)
     await keyring.destroy("ann")
-    assert codec.open_event(sealed, keyring).content == ERASED
+    assert codec.open_event(sealed, keyring).content == Personal()
 
 
 async def test_sealing_without_a_key_is_refused() -> None:
@@ -72,10 +88,10 @@ async def test_sealing_without_a_key_is_refused() -> None:
 
 async def test_fields_that_were_not_changed_are_neither_sealed_nor_opened() -> None:
     keyring = await keyring_of("ann")
-    change = ProfileChanged(member_id="ann", bio=Personal(text="I paint."))
+    change = ProfileChanged(member_id="ann", bio=Personal("I paint."))
     sealed = codec.seal_event(change, keyring)
     assert sealed.display_name is None
-    assert sealed.bio.text is None
+    assert sealed.bio.value is None
     assert codec.open_event(sealed, keyring) == change
 
 
@@ -84,6 +100,52 @@ def test_an_old_event_is_read_as_what_it_means_today() -> None:
     assert codec.decode_state(5, "repost:p:ann", 2, stored(old)).event == RepostRemoved(
         post_id="p", author_id="bob", member_id="ann", because_of="member"
     )
+
+
+async def test_a_list_and_a_mapping_are_sealed_and_come_back_as_they_were() -> None:
+    keyring = await keyring_of("sue")
+    sealed = codec.seal_event(MUG, keyring)
+    opened = keyring.open("sue", sealed.media_urls.sealed)
+    assert opened == '["https://example.org/mug.jpg"]'
+    assert (sealed.media_urls.value, sealed.attributes.value) == (None, None)
+    state = codec.encode_state(Recorded(stream="p", version=1, recorded_at=NOON, event=sealed))
+    assert codec.open_event(codec.decode_state(1, "p", 1, state).event, keyring) == MUG
+
+
+async def test_what_says_nothing_is_not_sealed() -> None:
+    plain = msgspec.structs.replace(MUG, media_urls=Personal(()), attributes=Personal({}))
+    sealed = codec.seal_event(plain, await keyring_of("sue"))
+    assert (sealed.media_urls, sealed.attributes) == (Personal(()), Personal({}))
+
+
+OLD_MUG = ProductListedV1(
+    product_id="mug",
+    shop_id="s1",
+    seller_id="sue",
+    title="Mug",
+    description="Holds tea.",
+    category="Kitchen",
+    price=Money("EUR", 1999),
+    media_urls=("https://example.org/mug.jpg",),
+    attributes={"colour": "blue", "litres": 0.3},
+)
+
+
+async def test_what_an_old_version_stored_in_the_clear_is_shown_as_if_it_were_sealed() -> None:
+    keyring = await keyring_of("sue")
+    read = codec.decode_state(5, "product:mug", 1, stored(OLD_MUG))
+    assert codec.decode_state(5, "product:mug", 1, codec.encode_state(read)) == read
+    event: Any = read.event
+    assert (event.title.value, event.attributes.value) == (None, None)
+    assert codec.open_event(event, keyring) == MUG
+    await keyring.destroy("sue")
+    assert codec.open_event(event, keyring).title.erased
+
+
+def test_an_old_description_that_names_no_seller_is_shown() -> None:
+    old = ProductDescribedV1(product_id="mug", title="Big mug")
+    read = codec.decode_state(5, "product:mug", 2, stored(old)).event
+    assert codec.open_event(read, MemoryKeyring()).title == Personal("Big mug")
 
 
 def test_an_upcast_event_is_written_under_its_newest_tag() -> None:

@@ -64,10 +64,8 @@ HELD_UNTIL = NOON + timedelta(seconds=600)
 DEADLINE = NOON + timedelta(seconds=1200)
 SETTLED = NOON + timedelta(seconds=60)
 
-MUG = OrderLine(
-    product_id="mug", title="Mug", quantity=2, price=Money("EUR", 1000), source_post_id="p1"
-)
-POT = OrderLine(product_id="pot", title="Pot", quantity=1, price=Money("EUR", 500))
+MUG = OrderLine(product_id="mug", quantity=2, price=Money("EUR", 1000), source_post_id="p1")
+POT = OrderLine(product_id="pot", quantity=1, price=Money("EUR", 500))
 ORDERS = (
     CheckoutOrder(order_id="o1", shop_id="s1", seller_id="sue", lines=(MUG,)),
     CheckoutOrder(order_id="o2", shop_id="s2", seller_id="bob", lines=(POT,)),
@@ -729,7 +727,7 @@ def test_a_checkout_starts_once_and_sums_its_lines() -> None:
 
 
 def test_a_checkout_is_paid_in_one_currency() -> None:
-    dollars = OrderLine(product_id="pen", title="Pen", quantity=1, price=Money("USD", 1))
+    dollars = OrderLine(product_id="pen", quantity=1, price=Money("USD", 1))
     order = CheckoutOrder(order_id="o3", shop_id="s", seller_id="x", lines=(MUG, dollars))
     start = commands.StartCheckout(
         checkout_id="c1", member_id="ann", orders=(order,), shipping_address="", hold_seconds=1

@@ -269,7 +269,6 @@ class Buying(RuleBasedStateMachine):
                 lines=(
                     OrderLine(
                         product_id=item.product_id,
-                        title="",
                         quantity=item.quantity,
                         price=PRICE,
                     ),

@@ -23,8 +23,8 @@ from tests.unit.spec import Spec
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 order = Spec(ORDER)
 
-MUGS = OrderLine(product_id="mug", title="Mug", quantity=3, price=Money("EUR", 1000))
-POT = OrderLine(product_id="pot", title="Pot", quantity=1, price=Money("EUR", 500))
+MUGS = OrderLine(product_id="mug", quantity=3, price=Money("EUR", 1000))
+POT = OrderLine(product_id="pot", quantity=1, price=Money("EUR", 500))
 CREATED = events.OrderCreated(
     order_id="o1",
     checkout_id="c1",

@@ -29,7 +29,7 @@ CREATED = events.OrderCreated(
     member_id="ann",
     shop_id="s1",
     seller_id="sue",
-    lines=(OrderLine(product_id="mug", title="Mug", quantity=1, price=PRICE),),
+    lines=(OrderLine(product_id="mug", quantity=1, price=PRICE),),
     total=PRICE,
     psp_reference="PSP",
 )

@@ -19,6 +19,7 @@ from domain.commerce.shop.decider import SHOP
 from domain.commerce.shop.events import ShopOpened
 from domain.commerce.shop.rejections import ShopAlreadyOpen
 from domain.shared.money import CurrenciesDiffer, Money, check_price, total
+from domain.shared.personal import Personal
 from domain.shared.rejection import Invalid
 from tests.unit.spec import Spec
 
@@ -28,7 +29,7 @@ shop = Spec(SHOP)
 product = Spec(PRODUCT)
 
 OPEN = OpenShop(shop_id="s1", owner_id="sue", name="Mugs", country="DE")
-OPENED = ShopOpened(shop_id="s1", owner_id="sue", name="Mugs", country="DE")
+OPENED = ShopOpened(shop_id="s1", owner_id="sue", name=Personal("Mugs"), country="DE")
 
 LIST = ListProduct(
     product_id="mug",
@@ -45,12 +46,12 @@ LISTED = ProductListed(
     product_id="mug",
     shop_id="s1",
     seller_id="sue",
-    title="Mug",
-    description="Holds tea.",
+    title=Personal("Mug"),
+    description=Personal("Holds tea."),
     category="Kitchen",
     price=Money("EUR", 1999),
-    media_urls=("https://example.org/mug.jpg",),
-    attributes={"Colour": "blue", "Litres": 0.3},
+    media_urls=Personal(("https://example.org/mug.jpg",)),
+    attributes=Personal({"Colour": "blue", "Litres": 0.3}),
 )
 
 
@@ -116,12 +117,12 @@ def test_a_price_change_says_nothing_else() -> None:
 
 def test_a_description_names_what_is_new_only() -> None:
     product.given(LISTED).when(change(title="Big mug", category="Kitchen"), at=NOON).then(
-        ProductDescribed(product_id="mug", title="Big mug")
+        ProductDescribed(product_id="mug", seller_id="sue", title=Personal("Big mug"))
     )
 
 
 def test_changing_nothing_records_nothing() -> None:
-    same = change(title="Mug", price=Money("EUR", 1999), for_sale=True)
+    same = change(category="Kitchen", price=Money("EUR", 1999), for_sale=True)
     product.given(LISTED).when(same, at=NOON).then_nothing()
 
 
@@ -131,6 +132,21 @@ def test_a_product_is_withdrawn_and_offered_again() -> None:
     product.given(LISTED, withdrawn).when(change(for_sale=True), at=NOON).then(
         ProductOffered(product_id="mug")
     )
+
+
+def test_what_is_said_again_is_recorded_since_nobody_remembers_what_was_said() -> None:
+    product.given(LISTED).when(change(title="Mug"), at=NOON).then(
+        ProductDescribed(product_id="mug", seller_id="sue", title=Personal("Mug"))
+    )
+
+
+def test_an_erasure_withdraws_a_product_once_for_sale_or_not() -> None:
+    erase = change(for_sale=False, because_of="erasure")
+    withdrawn = ProductWithdrawn(product_id="mug")
+    erased = ProductWithdrawn(product_id="mug", because_of="erasure")
+    product.given(LISTED).when(erase, at=NOON).then(erased)
+    product.given(LISTED, withdrawn).when(erase, at=NOON).then(erased)
+    product.given(LISTED, erased).when(erase, at=NOON).then_nothing()
 
 
 def test_only_its_seller_changes_a_product() -> None:

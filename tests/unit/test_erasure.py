@@ -43,7 +43,10 @@ BOBS = SeenPost(post_id="b1", author_id="bob", position=1)
         (Trace("post", "p"), DeletePost(post_id="p", member_id="ann", because_of="erasure")),
         (Trace("like", "p"), UnlikePost(post_id="p", member_id="ann")),
         (Trace("repost", "p"), RemoveRepost(post_id="p", member_id="ann", because_of="erasure")),
-        (Trace("product", "p"), ChangeProduct(product_id="p", seller_id="ann", for_sale=False)),
+        (
+            Trace("product", "p"),
+            ChangeProduct(product_id="p", seller_id="ann", for_sale=False, because_of="erasure"),
+        ),
     ],
 )
 def test_each_trace_is_taken_back_by_the_command_that_a_member_would_give(

@@ -140,7 +140,7 @@ async def test_personal_texts_are_sealed_before_they_are_appended(
     await executor.execute(POST)
     (published,) = await log.read(0, 10)
     assert isinstance(published.event, PostPublished)
-    assert published.event.content.text is None
+    assert published.event.content.value is None
     assert KEYRING.open("bob", published.event.content.sealed) == "hello"
 
 

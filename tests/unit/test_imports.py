@@ -152,7 +152,7 @@ async def test_a_post_keeps_the_moment_at_which_it_was_written() -> None:
         for one in await bench.events()
         if isinstance(one.event, PostPublished)
     ]
-    assert (post.content.text, post.created_at) == ("hi", datetime(2020, 5, 1, 10, tzinfo=UTC))
+    assert (post.content.value, post.created_at) == ("hi", datetime(2020, 5, 1, 10, tzinfo=UTC))
     assert post.author_id == await bench.member("m_ada")
 
 

@@ -33,7 +33,7 @@ class Tables:
     async def cards(self, *_given: Any, **_named: Any) -> Cards:
         seal = self.keyring.seal
         post = PostRow(
-            POST, POST_ID, ANN, NOON, seal(id_text(ANN), "hello"), (), (), None, None,
+            POST, POST_ID, ANN, NOON, seal(id_text(ANN), "hello"), None, (), None, None,
             self.post_until, self.likes, 0, 0,
         )  # fmt: skip
         members = [

@@ -81,7 +81,7 @@ def test_media_and_products_are_references() -> None:
     urls = tuple(f"https://media.example.org/{number}.jpg" for number in range(4))
     products = tuple(make_id(1_800_000_000_000, number) for number in range(5))
     post.given().when(replace(PUBLISH, media_urls=urls, product_ids=products), at=NOON).then(
-        replace(PUBLISHED, media_urls=urls, product_ids=products)
+        replace(PUBLISHED, media_urls=Personal(urls), product_ids=products)
     )
 
 

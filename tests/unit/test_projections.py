@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from domain.commerce.product.events import ProductWithdrawn
 from domain.events import AnyEvent
-from domain.shared.identifiers import id_text
+from domain.shared.identifiers import id_number, id_text
 from domain.social.engagement.events import (
     PostLiked,
     PostReposted,
@@ -15,10 +16,11 @@ from domain.social.member.events import MemberErased, MemberRegistered, ProfileC
 from domain.social.post.events import PostDeleted, PostPublished, PostReference
 from domain.social.relation.events import Blocked, Followed, Muted, Unblocked, Unfollowed
 from domain.social.session.events import SessionEnded
+from infra.formats.personal_values import in_the_clear
 from infra.ports.log import Recorded
 from infra.ports.tables import Add, Blank, Change, Close, Insert, Revise
 from infra.runtime.projecting.projection import Projection
-from projections import SOCIAL, engagement, graph, members, posts, sessions
+from projections import SOCIAL, engagement, graph, members, posts, products, sessions
 from tests.histories import sealed
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -38,7 +40,7 @@ def published(**changes: Any) -> PostPublished:
 
 def row(reply: tuple[int | None, int | None] = (None, None), *, continues: bool) -> tuple[Any, ...]:
     quote = (None, None)
-    return (70, 1, NOON, b"text", [], [], *reply, *reply, *quote, continues)
+    return (70, 1, NOON, b"text", None, [], *reply, *reply, *quote, continues)
 
 
 def test_a_follow_is_a_row_and_counts_on_both_sides() -> None:
@@ -74,6 +76,24 @@ def test_a_post_is_a_row_an_entry_and_counts_for_its_author() -> None:
         Insert(posts.POSTS, row(continues=False)),
         Add(posts.AUTHOR_COUNTS, 1, (1,)),
         Insert(posts.ENTRIES, (1, 9, 70, 1, False)),
+    ]
+
+
+def test_media_published_in_the_clear_is_kept_as_what_is_sealed_is() -> None:
+    urls = ("https://a.example/1",)
+    assert posts.media(published(media_urls_in_the_clear=urls)) == in_the_clear(urls)
+    assert posts.media(published(media_urls=sealed("urls"))) == b"urls"
+
+
+def test_an_erasure_blanks_what_was_said_of_a_product_in_every_row() -> None:
+    key = (id_number(ADA),)
+    withdrawn = Revise(products.PRODUCTS, key, {"for_sale": False})
+    assert fold(products.PROJECTION, ProductWithdrawn(product_id=ADA)) == [withdrawn]
+    erased = ProductWithdrawn(product_id=ADA, because_of="erasure")
+    texts = ("title", "description", "media_urls", "attributes")
+    assert fold(products.PROJECTION, erased) == [
+        withdrawn,
+        Blank(products.PRODUCTS, key, texts),
     ]
 
 

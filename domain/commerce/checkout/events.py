@@ -23,7 +23,7 @@ class CheckoutOrder(Struct, frozen=True, kw_only=True):
     lines: tuple[OrderLine, ...]
 
 
-class CheckoutStarted(Event, frozen=True, kw_only=True, tag="checkout.started.v1"):
+class CheckoutStarted(Event, frozen=True, kw_only=True, tag="checkout.started.v2"):
     """`hold_seconds` is how long units are held, `deadline` when the buyer has taken too long."""
 
     ordered_by: ClassVar[str] = "checkout_id"
@@ -32,7 +32,7 @@ class CheckoutStarted(Event, frozen=True, kw_only=True, tag="checkout.started.v1
     member_id: str
     orders: tuple[CheckoutOrder, ...]
     total: Money
-    shipping_address: Personal
+    shipping_address: Personal[str]
     hold_seconds: int
     deadline: datetime
 

@@ -11,10 +11,9 @@ from domain.shared.personal import Personal
 
 
 class OrderLine(Struct, frozen=True, kw_only=True):
-    """`price` is that of one unit."""
+    """`price` is that of one unit. What it is called is the seller's to say, and to erase."""
 
     product_id: str
-    title: str
     quantity: int
     price: Money
     source_post_id: str | None = None
@@ -25,7 +24,7 @@ class ReturnedItem(Struct, frozen=True, kw_only=True):
     quantity: int
 
 
-class OrderCreated(Event, frozen=True, kw_only=True, tag="order.created.v1"):
+class OrderCreated(Event, frozen=True, kw_only=True, tag="order.created.v2"):
     """The payment of `total` is authorised under `psp_reference`, together with other orders'."""
 
     ordered_by: ClassVar[str] = "order_id"
@@ -97,7 +96,7 @@ class ItemsReturned(Event, frozen=True, kw_only=True, tag="order.items_returned.
     member_id: str
     return_id: str
     items: tuple[ReturnedItem, ...]
-    reason: Personal
+    reason: Personal[str]
     refund: Money
     complete: bool
 

@@ -25,7 +25,10 @@ class ListProduct(Command, frozen=True, kw_only=True):
 
 
 class ChangeProduct(Command, frozen=True, kw_only=True):
-    """A field that is None stays as it is. `for_sale` False withdraws it, True offers it again."""
+    """A field that is None stays as it is. `for_sale` False withdraws it, True offers it again.
+
+    `because_of` is `erasure` where the seller is erased, and with them what was said of it.
+    """
 
     product_id: str
     seller_id: str
@@ -36,6 +39,7 @@ class ChangeProduct(Command, frozen=True, kw_only=True):
     media_urls: tuple[str, ...] | None = None
     attributes: dict[str, Attribute] | None = None
     for_sale: bool | None = None
+    because_of: str = "seller"
 
 
 ProductCommand = ListProduct | ChangeProduct

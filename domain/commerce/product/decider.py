@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from domain.commerce.product import commands, events
 from domain.commerce.product.commands import ProductCommand
-from domain.commerce.product.events import Attribute, ProductEvent
+from domain.commerce.product.events import ProductEvent
 from domain.commerce.product.rejections import NotTheSeller, ProductIdTaken, ProductUnknown
 from domain.commerce.product.values import (
     check_attributes,
@@ -19,6 +19,9 @@ from domain.commerce.product.values import (
 )
 from domain.shared.decider import Decider
 from domain.shared.money import Money, check_price
+from domain.shared.personal import Personal
+
+ERASURE = "erasure"
 
 T = TypeVar("T")
 
@@ -28,13 +31,10 @@ class Product(Struct, frozen=True):
 
     shop_id: str = ""
     seller_id: str = ""
-    title: str = ""
-    description: str = ""
     category: str = ""
     price: Money | None = None
-    media_urls: tuple[str, ...] = ()
-    attributes: dict[str, Attribute] = {}
     for_sale: bool = False
+    erased: bool = False
 
 
 def decide(command: ProductCommand, product: Product, _now: datetime) -> list[ProductEvent]:
@@ -61,12 +61,12 @@ def list_product(command: commands.ListProduct, product: Product) -> list[Produc
             product_id=command.product_id,
             shop_id=command.shop_id,
             seller_id=command.seller_id,
-            title=command.title,
-            description=command.description,
+            title=Personal(command.title),
+            description=Personal(command.description),
             category=command.category,
             price=command.price,
-            media_urls=command.media_urls,
-            attributes=command.attributes,
+            media_urls=Personal(command.media_urls),
+            attributes=Personal(command.attributes),
         )
     ]
 
@@ -96,18 +96,20 @@ def describe(command: commands.ChangeProduct, product: Product) -> list[ProductE
         check_attributes(command.attributes)
     described = events.ProductDescribed(
         product_id=command.product_id,
-        title=changed(command.title, product.title),
-        description=changed(command.description, product.description),
-        category=changed(command.category, product.category),
-        media_urls=changed(command.media_urls, product.media_urls),
-        attributes=changed(command.attributes, product.attributes),
+        seller_id=command.seller_id,
+        title=given(command.title),
+        description=given(command.description),
+        category=None if command.category == product.category else command.category,
+        media_urls=given(command.media_urls),
+        attributes=given(command.attributes),
     )
-    nothing = events.ProductDescribed(product_id=command.product_id)
+    nothing = events.ProductDescribed(product_id=command.product_id, seller_id=command.seller_id)
     return [] if described == nothing else [described]
 
 
-def changed(new: T | None, old: T) -> T | None:
-    return None if new == old else new
+def given(value: T | None) -> Personal[T] | None:
+    """What was said before is sealed: the same said again is not told from something new."""
+    return None if value is None else Personal(value)
 
 
 def change_price(command: commands.ChangeProduct, product: Product) -> list[ProductEvent]:
@@ -120,6 +122,9 @@ def change_price(command: commands.ChangeProduct, product: Product) -> list[Prod
 
 
 def offer_or_withdraw(command: commands.ChangeProduct, product: Product) -> list[ProductEvent]:
+    if command.because_of == ERASURE and not product.erased:
+        # Whether or not it was for sale: its texts are forgotten with this.
+        return [events.ProductWithdrawn(product_id=command.product_id, because_of=ERASURE)]
     if command.for_sale is None or command.for_sale == product.for_sale:
         return []
     if command.for_sale:
@@ -133,30 +138,20 @@ def evolve(product: Product, event: ProductEvent) -> Product:
             return Product(
                 shop_id=event.shop_id,
                 seller_id=event.seller_id,
-                title=event.title,
-                description=event.description,
                 category=event.category,
                 price=event.price,
-                media_urls=event.media_urls,
-                attributes=event.attributes,
                 for_sale=True,
             )
         case events.ProductDescribed():
-            return redescribed(product, event)
+            return replace(product, category=event.category or product.category)
         case events.PriceChanged():
             return replace(product, price=event.price)
         case events.ProductWithdrawn():
-            return replace(product, for_sale=False)
+            return replace(product, for_sale=False, erased=event.because_of == ERASURE)
         case events.ProductOffered():
             return replace(product, for_sale=True)
         case _:
             assert_never(event)
-
-
-def redescribed(product: Product, event: events.ProductDescribed) -> Product:
-    names = ("title", "description", "category", "media_urls", "attributes")
-    new = {name: value for name in names if (value := getattr(event, name)) is not None}
-    return replace(product, **new)
 
 
 def product_stream(product_id: str) -> str:

@@ -9,6 +9,7 @@ from domain.commerce.shop.commands import ShopCommand
 from domain.commerce.shop.events import ShopEvent
 from domain.commerce.shop.rejections import ShopAlreadyOpen
 from domain.shared.decider import Decider
+from domain.shared.personal import Personal
 from domain.shared.rejection import Invalid
 from domain.shared.values import check_text
 
@@ -31,7 +32,7 @@ def decide(command: ShopCommand, shop: Shop, _now: datetime) -> list[ShopEvent]:
         events.ShopOpened(
             shop_id=command.shop_id,
             owner_id=command.owner_id,
-            name=command.name,
+            name=Personal(command.name),
             country=command.country,
         )
     ]

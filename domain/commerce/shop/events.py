@@ -3,13 +3,15 @@
 from typing import ClassVar
 
 from domain.shared.message import Event
+from domain.shared.personal import Personal
 
 
-class ShopOpened(Event, frozen=True, kw_only=True, tag="shop.opened.v1"):
+class ShopOpened(Event, frozen=True, kw_only=True, tag="shop.opened.v2"):
     ordered_by: ClassVar[str] = "shop_id"
+    about: ClassVar[str] = "owner_id"
     shop_id: str
     owner_id: str
-    name: str
+    name: Personal[str]
     country: str
 
 

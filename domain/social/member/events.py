@@ -14,10 +14,10 @@ class MemberRegistered(Event, frozen=True, kw_only=True, tag="member.registered.
     about: ClassVar[str] = "member_id"
     member_id: str
     username_key: str
-    username: Personal
-    display_name: Personal
-    bio: Personal
-    email: Personal
+    username: Personal[str]
+    display_name: Personal[str]
+    bio: Personal[str]
+    email: Personal[str]
     created_at: datetime
 
 
@@ -27,9 +27,9 @@ class ProfileChanged(Event, frozen=True, kw_only=True, tag="member.profile_chang
     ordered_by: ClassVar[str] = "member_id"
     about: ClassVar[str] = "member_id"
     member_id: str
-    display_name: Personal | None = None
-    bio: Personal | None = None
-    avatar_url: Personal | None = None
+    display_name: Personal[str] | None = None
+    bio: Personal[str] | None = None
+    avatar_url: Personal[str] | None = None
 
 
 class MemberErased(Event, frozen=True, kw_only=True, tag="member.erased.v1"):

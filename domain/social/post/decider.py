@@ -89,7 +89,7 @@ def publish(command: commands.PublishPost, post: Post, now: datetime) -> list[Po
             author_id=command.author_id,
             content=Personal(command.content),
             created_at=created_at,
-            media_urls=command.media_urls,
+            media_urls=Personal(command.media_urls),
             product_ids=command.product_ids,
             reply_to=reference(parent) if parent else None,
             root=root_of(parent) if parent else None,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import ClassVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from domain.shared.message import Event
 from domain.shared.personal import Personal
@@ -20,6 +20,7 @@ class PostPublished(Event, frozen=True, kw_only=True, tag="post.published.v1"):
     """`root` is the first post of the conversation; None where this post is that first one.
 
     `continues_thread`: a reply whose whole chain of parents was written by its own author.
+    `media_urls_in_the_clear` is what was published before such URLs were sealed.
     `created_at` is what readers are shown; an import may set it to a moment before the event.
     """
 
@@ -27,9 +28,10 @@ class PostPublished(Event, frozen=True, kw_only=True, tag="post.published.v1"):
     about: ClassVar[str] = "author_id"
     post_id: str
     author_id: str
-    content: Personal
+    content: Personal[str]
     created_at: datetime
-    media_urls: tuple[str, ...] = ()
+    media_urls: Personal[tuple[str, ...]] = field(default=Personal(()), name="media")
+    media_urls_in_the_clear: tuple[str, ...] = field(default=(), name="media_urls")
     product_ids: tuple[str, ...] = ()
     reply_to: PostReference | None = None
     root: PostReference | None = None

@@ -20,8 +20,8 @@ from msgspec import Struct, inspect
 from pyarrow import parquet
 
 from domain.shared.message import tag_of
-from domain.shared.personal import Personal
 from infra.formats.event_shapes import EventShapes, Open, camel, data_of, known
+from infra.formats.personal_values import held_by
 from infra.ports.frames import Unreadable
 from infra.ports.log import Recorded
 
@@ -289,7 +289,9 @@ def struct_fields(struct_class: type) -> list[Any]:
 def column_type(kind: inspect.Type) -> Any:
     """The column for values of a type; what has no fixed members is kept as JSON text."""
     match known(kind):
-        case inspect.StructType(cls=cls) if cls is not Personal:
+        case inspect.StructType(cls=cls) if (held := held_by(cls)) is not None:
+            found = column_type(inspect.type_info(held))
+        case inspect.StructType(cls=cls):
             found = pa.struct(struct_fields(cls))
         case inspect.IntType():
             found = pa.int64()

@@ -47,7 +47,7 @@ SOURCES = (
     Source("following", "follows", "follower_id", "followee_id"),
     Source("like", "likes", "member_id", "post_id"),
 )
-FOR_SALE = Source("product", "products", "seller_id", "product_id", only="for_sale")
+DESCRIBED = Source("product", "products", "seller_id", "product_id", only="title IS NOT NULL")
 
 POSITION = """
     SELECT count(*) FILTER (WHERE c.partition = ANY(%s)), min(c.position)
@@ -65,7 +65,7 @@ class PostgresMemberTraces(Pooled):
     connections_max = CONNECTIONS_MAX
 
     async def of(self, member_id: str) -> AsyncIterator[Sequence[Trace]]:
-        for source in (*SOURCES, *((FOR_SALE,) if await self._sells() else ())):
+        for source in (*SOURCES, *((DESCRIBED,) if await self._sells() else ())):
             last = -1
             while True:
                 rows = await self._page(source, id_number(member_id), last)

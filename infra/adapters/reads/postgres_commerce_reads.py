@@ -22,6 +22,7 @@ from infra.ports.commerce_reads import (
     Problem,
     ProductFilter,
     ProductRow,
+    TitleRow,
     WorkRow,
 )
 from infra.ports.frames import COMMERCE_PARTITIONS, is_commerce
@@ -39,7 +40,7 @@ WHERE b.status = 'live' AND c.projection = ANY(%(projections)s)
 """
 
 PRODUCT = """
-SELECT p.product_id, p.shop_id, coalesce(s.name, ''), p.title, p.description, p.category,
+SELECT p.product_id, p.shop_id, p.seller_id, s.name, p.title, p.description, p.category,
        p.currency, p.price, p.media_urls, p.attributes, p.for_sale, {available}
 FROM products p LEFT JOIN shops s ON s.shop_id = p.shop_id
 """
@@ -117,6 +118,16 @@ ORDERS_BOUGHT = ORDERS_OF.format(party="member_id")
 ORDERS_SOLD = ORDERS_OF.format(party="seller_id")
 ORDER_HISTORIES = """
 SELECT order_id, status, at FROM order_history WHERE order_id = ANY(%(orders)s) ORDER BY since
+"""
+# The buyer saw what the product was called when the checkout began.
+TITLES = f"""
+SELECT o.order_id, p.product_id, p.seller_id, p.title
+FROM unnest(%(orders)s::bigint[], %(products)s::bigint[]) AS bought(order_id, product_id)
+JOIN orders o ON o.order_id = bought.order_id AND o.until = {OPEN}
+JOIN LATERAL (SELECT min(c.since) AS position FROM checkouts c
+              WHERE c.checkout_id = o.checkout_id) began ON true
+JOIN products p ON p.product_id = bought.product_id
+     AND p.since <= began.position AND p.until > began.position
 """
 PROBLEMS = f"""
 SELECT checkout_id, order_id, problem FROM orders WHERE problem IS NOT NULL AND until = {OPEN}
@@ -278,6 +289,11 @@ class PostgresCommerceReads:
         for number, status, at in await self._ask.rows(ORDER_HISTORIES, orders=numbers):
             histories[number].append(Moment("", status, at))
         return [(order, histories[order.order_id]) for order in orders]
+
+    async def titles(self, bought: Collection[tuple[int, int]]) -> Sequence[TitleRow]:
+        orders, products = zip(*bought, strict=True) if bought else ((), ())
+        rows = await self._ask.rows(TITLES, orders=list(orders), products=list(products))
+        return [TitleRow(*row) for row in rows]
 
     async def checkouts_of(self, status: str | None, limit: int) -> Sequence[tuple[int, str, int]]:
         return await self._ask.rows(CHECKOUTS, status=status, limit=limit)

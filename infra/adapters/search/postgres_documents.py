@@ -29,6 +29,7 @@ from infra.adapters.connections import connected
 from infra.adapters.reads.postgres_reads import Connections, set_search_path
 from infra.adapters.search import text_analysis
 from infra.adapters.search.text_analysis import analysed, prefix_words, tokens
+from infra.formats.personal_values import attributes_in
 from infra.ports.log import OPEN
 from infra.ports.search import Found, Read, SearchProjection
 from infra.ports.search_documents import (
@@ -36,7 +37,6 @@ from infra.ports.search_documents import (
     MEMBERS,
     POSTS,
     PRODUCTS,
-    Document,
     MemberDocument,
     PostDocument,
     ProductDocument,
@@ -78,10 +78,10 @@ FROM members m LEFT JOIN member_counts c ON c.member_id = m.member_id
 """
 
 PRODUCT_ROWS = """
-SELECT p.product_id, p.shop_id, p.seller_id, coalesce(s.name, ''),
+SELECT p.product_id, p.shop_id, p.seller_id, s.name,
        (SELECT min(f.since) FROM products f WHERE f.product_id = p.product_id),
-       p.for_sale, p.title, p.description, p.category, p.price, p.currency, p.attributes,
-       coalesce(a.available, 0) > 0
+       p.for_sale, p.category, p.price, p.currency, coalesce(a.available, 0) > 0,
+       p.title, p.description, p.attributes
 FROM products p
 LEFT JOIN shops s ON s.shop_id = p.shop_id
 LEFT JOIN availability a ON a.product_id = p.product_id
@@ -134,7 +134,6 @@ CURRENT = {
 T = TypeVar("T")
 Row = Sequence[Any]
 Connection = psycopg.AsyncConnection[Any]
-decode_attributes = msgspec.json.Decoder(dict[str, Attribute]).decode
 
 
 class _Reached(NamedTuple):
@@ -325,7 +324,7 @@ class Makers:
         return {
             POSTS.name: Maker(self._prepare_posts, self._post),
             MEMBERS.name: Maker(self._prepare_members, self._member),
-            PRODUCTS.name: Maker(prepare_products, product),
+            PRODUCTS.name: Maker(self._prepare_products, self._product),
         }[name]
 
     async def _prepare_posts(self, rows: Sequence[Row]) -> None:
@@ -387,38 +386,40 @@ class Makers:
             )
         return Found(member, created_at, document)
 
+    async def _prepare_products(self, rows: Sequence[Row]) -> None:
+        await asyncio.to_thread(text_analysis.prepare)
+        await self._keyring.fetch({id_text(row[2]) for row in rows})
 
-async def prepare_products(_rows: Sequence[Row]) -> None:
-    await asyncio.to_thread(text_analysis.prepare)
-
-
-def product(row: Row) -> Found:
-    number, shop_id, seller_id, seller, position, for_sale, title, description, *rest = row
-    product_id, created_at = id_text(number), made_at(number)
-    document: Document | None = None
-    if for_sale:
-        category, price, currency, attributes, available = rest
-        language, _, stemmed = analysed(f"{title}\n{description}")
-        document = ProductDocument(
-            product_id=product_id,
-            shop_id=id_text(shop_id),
-            seller_id=id_text(seller_id),
-            seller=seller,
-            shop_words=" ".join(tokens(seller)),
-            language=language,
-            title=" ".join(tokens(title)),
-            description=" ".join(tokens(description)),
-            stemmed=" ".join(stemmed),
-            words=prefix_words(title),
-            category=category,
-            price=price,
-            currency=currency,
-            available=available,
-            attributes=pairs(decode_attributes(attributes)),
-            created_at=milliseconds(created_at),
-            position=position,
-        )
-    return Found(product_id, created_at, document)
+    def _product(self, row: Row) -> Found:
+        number, shop_id, seller_id, shop, position, for_sale, *rest = row
+        category, price, currency, available, *sealed = rest
+        product_id, created_at, person = id_text(number), made_at(number), id_text(seller_id)
+        opened = (self._keyring.open(person, text) for text in (shop, *sealed))
+        seller, title, description, attributes = opened
+        document: ProductDocument | None = None
+        if for_sale and title is not None:
+            seller, description = seller or "", description or ""
+            language, _, stemmed = analysed(f"{title}\n{description}")
+            document = ProductDocument(
+                product_id=product_id,
+                shop_id=id_text(shop_id),
+                seller_id=person,
+                seller=seller,
+                shop_words=" ".join(tokens(seller)),
+                language=language,
+                title=" ".join(tokens(title)),
+                description=" ".join(tokens(description)),
+                stemmed=" ".join(stemmed),
+                words=prefix_words(title),
+                category=category,
+                price=price,
+                currency=currency,
+                available=available,
+                attributes=pairs(attributes_in(attributes)),
+                created_at=milliseconds(created_at),
+                position=position,
+            )
+        return Found(product_id, created_at, document)
 
 
 def pairs(attributes: Mapping[str, Attribute]) -> list[str]:

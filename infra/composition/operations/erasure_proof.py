@@ -38,6 +38,7 @@ from infra.adapters.secrets.keyring import KEY_BYTES, NONCE_BYTES, PostgresKeyri
 from infra.composition.operations.export_folders import remembered
 from infra.composition.settings import Settings
 from infra.formats.codec import decode_lines, person_of, personal_fields, username_key
+from infra.formats.personal_values import Read
 from infra.ports.log import Recorded
 from infra.runtime.frames.log_ranges import lines_between
 
@@ -92,9 +93,9 @@ class Signed(Struct, kw_only=True, rename="camel"):
 
 
 class Traces(Struct):
-    """What the log tells of one member."""
+    """What the log tells of one member: `sealed` with how what was sealed is read."""
 
-    sealed: list[bytes]
+    sealed: list[tuple[bytes, Read]]
     events: int = 0
     erased_at: int | None = None
 
@@ -174,11 +175,22 @@ async def texts_of(
     async with opened(settings) as (log, keyring):
         await keyring.fetch([member_id])
         traces = await traces_of(log, member_id, await log.head(), progress)
-        for sealed in traces.sealed:
-            text = keyring.open(member_id, sealed)
-            if text is not None and len(text.encode()) >= LENGTH_MIN:
-                found[text] = None
+        for sealed, read in traces.sealed:
+            opened_text = keyring.open(member_id, sealed)
+            said = () if opened_text is None else texts_in(read(opened_text))
+            found |= {text: None for text in said if len(text.encode()) >= LENGTH_MIN}
     return list(found)
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """What of a personal value was written: the texts of a list, or of what a mapping says."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            yield from (text for text in value.values() if isinstance(text, str))
+        case _:
+            yield from value
 
 
 @contextlib.asynccontextmanager
@@ -232,13 +244,16 @@ def note(traces: Traces, recorded: Recorded, member_id: str) -> None:
         traces.erased_at = recorded.position
     if person_of(event) == member_id:
         traces.events += 1
-        values = (getattr(event, field) for field in personal_fields(type(event)))
-        traces.sealed += [one.sealed for one in values if one is not None and one.sealed]
+        for field, read in personal_fields(type(event)).items():
+            value = getattr(event, field)
+            if value is not None and value.sealed:
+                traces.sealed.append((value.sealed, read))
 
 
 async def tried(settings: Settings, member_id: str, traces: Traces) -> Opened:
     """Try every key that is left on every text that the log holds of the member."""
     done = Opened(events=traces.events, sealed_texts=len(traces.sealed))
+    sealed = [one for one, _ in traces.sealed]
     queries = await LogQueries.open(settings.postgres_url)
     try:
         async with contextlib.aclosing(queries.keys()) as keys:
@@ -250,7 +265,7 @@ async def tried(settings: Settings, member_id: str, traces: Traces) -> Opened:
                     break
                 done.keys += 1
                 done.tries += len(traces.sealed)
-                done.opened += sum(opens(key, traces.sealed, member_id))
+                done.opened += sum(opens(key, sealed, member_id))
     finally:
         await queries.close()
     return done

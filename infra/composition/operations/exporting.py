@@ -22,7 +22,6 @@ from infra.adapters.secrets.keyring import PostgresKeyring
 from infra.composition.operations.export_folders import remember
 from infra.composition.settings import Settings
 from infra.formats.codec import Line, decode_lines, people_of
-from infra.formats.event_shapes import opened_by
 from infra.ports.frames import Unreadable
 from infra.ports.log import Recorded
 from infra.runtime.frames.log_ranges import lines_between
@@ -77,7 +76,7 @@ async def write_rest(
         write_manifest(folder, manifest)
         remove_unnamed(folder, manifest)
     begin = kept[-1].events.last if kept else asked.after
-    writer = SegmentWriter(folder, opened_by(keyring), typed=asked.typed)
+    writer = SegmentWriter(folder, keyring.open, typed=asked.typed)
 
     def add(segments: Sequence[Segment]) -> None:
         for segment in segments:

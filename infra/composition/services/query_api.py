@@ -183,7 +183,7 @@ def build(resources: Resources, *, origins: Sequence[str] = ()) -> Service:
     system = None if resources.system is None else SystemMetrics(registry, resources.system)
     metrics = RequestMetrics(registry, None if system is None else system.refresh)
     reads, keyring = resources.reads, resources.keyring
-    catalogue = None if resources.commerce is None else Products(resources.commerce)
+    catalogue = None if resources.commerce is None else Products(resources.commerce, keyring)
     cards = catalogue or NoProducts()
     items, viewers, applied = Items(reads, keyring, cards), Viewers(reads), Applied()
     sold_up_to = None if resources.commerce is None else AppliedHere(resources.commerce)
@@ -292,6 +292,7 @@ def sold(
     market = Market(
         reads=reads,
         products=catalogue,
+        keyring=resources.keyring,
         authenticator=context.authenticator,
         applied=applied,
         cursors=context.cursors,

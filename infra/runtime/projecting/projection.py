@@ -16,7 +16,7 @@ from infra.ports.tables import AnyTable, Change
 __all__ = ["Projection", "TextOf", "TextsSealed"]
 
 Fold = Callable[[Recorded], Sequence[Change]]
-TextOf = Callable[[str, Personal], str | None]
+TextOf = Callable[[str, Personal[str]], str | None]
 """What a personal text of a person says; None once the person's key is gone."""
 
 
@@ -63,8 +63,8 @@ class Projection:
         if self.fold_texts is None:
             return self
 
-        def text_of(person_id: str, text: Personal) -> str | None:
-            return text.text if text.sealed is None else keyring.open(person_id, text.sealed)
+        def text_of(person_id: str, text: Personal[str]) -> str | None:
+            return text.value if text.sealed is None else keyring.open(person_id, text.sealed)
 
         async def prepare(events: Sequence[Recorded]) -> None:
             handled = [recorded.event for recorded in events if self.folds(recorded.event)]
