@@ -20,6 +20,7 @@ from eventsourcing.persistence import (
     OperationalError,
     ProcessRecorder,
     ProgrammingError,
+    StoredEvent,
     Tracking,
     TrackingRecorder,
 )
@@ -97,6 +98,15 @@ class TestApplicationRecorder(
 ):
     def test_insert_subscribe(self) -> None:
         self.optional_test_insert_subscribe()
+
+    def test_a_subscription_sees_what_it_is_not_told_of(self) -> None:
+        recorder = self.create_recorder()
+        told_elsewhere = self.create_recorder()
+        told_elsewhere.channel_name = "elsewhere"
+        stored = StoredEvent(self.new_originator_id(), self.INITIAL_VERSION, "topic", b"state")
+        with told_elsewhere.subscribe(gt=recorder.max_notification_id()) as subscription:
+            recorder.insert_events([stored])
+            assert next(subscription).originator_id == stored.originator_id
 
 
 class TestApplicationRecorderOfTextIds(TestApplicationRecorder):

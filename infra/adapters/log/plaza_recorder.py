@@ -40,6 +40,7 @@ APPEND_LOCK = 7_881_702_245_169
 
 ATTEMPTS_MAX = 10
 RETRY_SECONDS = 0.2
+LOOK_SECONDS = 1.0
 
 insert_once = unwrap(postgres.PostgresApplicationRecorder.insert_events)
 """The library's insertion without its retries, which could not tell our own rows from others'."""
@@ -65,6 +66,9 @@ class PlazaRecorder(postgres.PostgresApplicationRecorder):
             "SELECT notification_id FROM {}.{}"
             " WHERE originator_id = %s AND originator_version = %s AND topic = %s AND state = %s"
         ).format(Identifier(datastore.schema), Identifier(TABLE))
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> "PlazaSubscription":
+        return PlazaSubscription(recorder=self, gt=gt, topics=topics)
 
     def insert_events(
         self, stored_events: Sequence[StoredEvent], **kwargs: Any
@@ -102,6 +106,24 @@ class PlazaRecorder(postgres.PostgresApplicationRecorder):
                     return None
                 positions.append(row["notification_id"])
         return positions
+
+
+class PlazaSubscription(postgres.PostgresSubscription):
+    """Looks for new events when it is told of some, and each `LOOK_SECONDS` besides.
+
+    The library looks once and then begins to listen: of what is recorded in between it would hear
+    only together with the next event, however long that takes.
+    """
+
+    def _loop_on_pull(self) -> None:
+        try:
+            while not self._has_been_stopped:
+                self._pull()
+                self._has_been_notified.wait(LOOK_SECONDS)
+        except BaseException as error:
+            # As the library tells its reader of what ended one of its threads.
+            self._thread_error = self._thread_error or error
+            self.stop()
 
 
 class PlazaFactory(postgres.PostgresFactory):
