@@ -28,7 +28,7 @@ from infra.adapters.search.postgres_documents import pairs
 from infra.adapters.search.search_client import search_client
 from infra.adapters.search.text_analysis import analysed, prefix_words, tokens
 from infra.adapters.secrets.keyring import PostgresKeyring
-from infra.composition.services.search_indexing import keeping
+from infra.composition.services.search_indexing import alone, keeping
 from infra.composition.settings import Settings
 from infra.formats.codec import open_event
 from infra.ports.frames import Frame
@@ -129,6 +129,16 @@ class Searching:
     async def _is_settled(self, name: str) -> bool:
         one = self.indexing[name]
         return one.filled == 1.0 and one.shows(self.square.applied)
+
+    async def nobody_fills(self, name: str) -> None:
+        """Until a rebuild may begin: who has filled an index lets go of it after it is filled."""
+        settings = Settings(postgres_url=self.square.url)
+
+        async def free() -> bool:
+            async with alone(settings, name)() as first:
+                return first
+
+        await comes_to_hold(free)
 
     async def found(self, name: str) -> Documents:
         """All documents that readers can find."""

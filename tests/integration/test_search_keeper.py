@@ -38,6 +38,7 @@ async def test_an_index_is_verified_mended_rebuilt_and_switched(
         await world.apply()
         await world.start(*SOCIAL_NAMES)
         await world.settle()
+        await world.nobody_fills("search_posts")
         keeper = keeper_of(postgres_url, search_url)
         known = await world.expected("search_posts")
         found = await keeper.verify(nothing)
@@ -99,6 +100,7 @@ async def test_a_rebuild_under_writes_is_switched_to_without_a_search_failing(
         await world.apply()
         await world.start("search_posts")
         await world.settle()
+        await world.nobody_fills("search_posts")
         known = len(await world.found("search_posts"))
         anna = await world.square.member("anna")
         async with searched(world) as answers, posting(world, anna):
@@ -160,6 +162,7 @@ async def test_a_rebuild_that_loses_its_server_leaves_what_is_served_and_is_begu
         await world.apply()
         await world.start("search_posts")
         await world.settle()
+        await world.nobody_fills("search_posts")
         keeper = keeper_of(postgres_url, line.url.replace("@", ""))
         line.request_lost = lambda data: b"/_bulk" in data and b"plaza-posts-b2" in data
         with pytest.raises(StoreUnavailable):
