@@ -4,8 +4,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from domain.commerce.product.commands import ListProduct
+from domain.commerce.product.events import ProductWithdrawn
 from domain.deciders import DECIDERS
 from domain.shared.identifiers import id_number, id_text
 from domain.shared.message import Command
@@ -22,7 +23,7 @@ from domain.social.engagement.commands import LikePost, RepostPost
 from domain.social.member.commands import RegisterMember, erasure, registration
 from domain.social.member.events import MemberErased
 from domain.social.post.commands import PublishPost, SeenPost
-from domain.social.post.events import PostPublished
+from domain.social.post.events import PostDeleted, PostPublished
 from domain.social.relation.commands import FollowMember
 from infra.adapters.log.event_log import PostgresEventLog
 from infra.adapters.migrations import migrate
@@ -30,15 +31,20 @@ from infra.adapters.processes.process_progress import PostgresProgress
 from infra.adapters.reads.member_traces import PostgresMemberTraces
 from infra.adapters.secrets.keyring import PostgresKeyring
 from infra.composition.operations import dead_letters
-from infra.composition.services.projection_worker import serve
+from infra.composition.services.projection_worker import erasing, serve
 from infra.composition.settings import Settings
-from infra.ports.frames import Frame, partition_of
+from infra.ports.frames import SOCIAL_PARTITIONS, Frame, FrameTarget, partition_of
 from infra.ports.log import Recorded
 from infra.ports.processes import Parked, Trace
 from infra.runtime.commands.execute import Executor
+from infra.runtime.frames.embedded import EmbeddedRunner
 from infra.runtime.projecting.dead_letters import NotSetAside
+from infra.runtime.projecting.projection import Projection
 from infra.runtime.reacting import react
 from infra.runtime.reacting.react import Process, ProcessRunner
+from projections import engagement, graph, posts, products
+from tests.integration.tables import projector
+from tests.searching import comes_to_hold
 
 TRACES_EACH = 600
 """Of every kind: own posts, follows in both directions, likes, reposts."""
@@ -104,17 +110,7 @@ async def worker(system: System) -> AsyncIterator[None]:
 async def settle(system: System) -> int:
     """Two members, and what the first has done on the square; answers the last position."""
     for person in (ANN, BOB):
-        await system.keyring.create(person)
-        await system.executor.execute(
-            *registration(
-                RegisterMember(
-                    member_id=person,
-                    username_key=f"key-{person}",
-                    username="somebody",
-                    display_name="Somebody",
-                )
-            )
-        )
+        await register(system, person)
     numbers = range(TRACES_EACH)
     await system.all(
         [PublishPost(post_id=id_text(10_000 + n), author_id=BOB, content="Bob") for n in numbers]
@@ -129,6 +125,20 @@ async def settle(system: System) -> int:
         + [FollowMember(follower_id=id_text(40_000 + n), followee_id=ANN) for n in numbers]
         + [LikePost(post=post, member_id=ANN) for post in bobs]
         + [RepostPost(post=post, member_id=ANN) for post in bobs]
+    )
+
+
+async def register(system: System, person: str) -> None:
+    await system.keyring.create(person)
+    await system.executor.execute(
+        *registration(
+            RegisterMember(
+                member_id=person,
+                username_key=f"key-{person}",
+                username="somebody",
+                display_name="Somebody",
+            )
+        )
     )
 
 
@@ -172,6 +182,70 @@ async def test_an_erased_member_leaves_nothing_standing(system: System) -> None:
     assert isinstance(posts[0], PostPublished)
     assert reader.open(ANN, posts[0].content.sealed) is None
     await reader.close()
+
+
+SQUARE = [graph.PROJECTION, posts.PROJECTION, engagement.PROJECTION]
+SHOPS = [products.PROJECTION]
+
+
+async def test_an_erasure_waits_for_the_half_that_sells_and_ends_when_that_is_back(
+    system: System,
+) -> None:
+    post, early, late = id_text(7), id_text(50_000), id_text(50_001)
+    await register(system, ANN)
+    before = await system.all(
+        [sold(early, ANN), PublishPost(post_id=post, author_id=ANN, content="Ann")]
+    )
+    async with folding(system, SQUARE), folding(system, SHOPS):
+        await system.shown(before)
+    async with folding(system, SQUARE), erasing_members(system):
+        # Nobody folds it now, so that the erasure cannot know of it.
+        await system.all([sold(late, ANN)])
+        erased = await system.executor.execute(*erasure(ANN, f"key-{ANN}"))
+        await comes_to_hold(lambda: is_last(system, f"product:{early}", ProductWithdrawn))
+        await comes_to_hold(lambda: is_last(system, f"post:{post}", PostDeleted))
+        assert not await is_last(system, f"product:{late}", ProductWithdrawn)
+        assert not await is_done(system, erased.position)
+        async with folding(system, SHOPS):
+            await comes_to_hold(lambda: is_done(system, erased.position))
+        assert await is_last(system, f"product:{late}", ProductWithdrawn)
+
+
+@asynccontextmanager
+async def folding(system: System, projections: Sequence[Projection]) -> AsyncIterator[None]:
+    partitions = sorted({part for one in projections for part in one.partitions})
+    async with projector(system.url, projections) as target, running(system, target, partitions):
+        yield
+
+
+@asynccontextmanager
+async def erasing_members(system: System) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        runner = await erasing(Settings(postgres_url=system.url), system.log, stack)
+        await stack.enter_async_context(running(system, runner, SOCIAL_PARTITIONS))
+        yield
+
+
+@asynccontextmanager
+async def running(
+    system: System, target: FrameTarget, partitions: Sequence[int]
+) -> AsyncIterator[None]:
+    following = asyncio.create_task(EmbeddedRunner(system.log, target, partitions).run())
+    try:
+        yield
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+
+async def is_last(system: System, stream: str, kind: type) -> bool:
+    return isinstance((await system.log.load(stream))[-1].event, kind)
+
+
+async def is_done(system: System, position: int) -> bool:
+    reached = await system.progress.checkpoints("erasure")
+    return min(reached.values(), default=0) >= position
 
 
 async def test_progress_never_goes_back_and_parks_an_event_once(system: System) -> None:
