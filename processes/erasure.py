@@ -18,9 +18,11 @@ from infra.ports.log import Recorded
 from infra.ports.processes import MemberTraces, Trace
 from infra.ports.secrets import Keyring
 from infra.runtime.commands.execute import Context, Execute
-from infra.runtime.reacting.react import REACTIONS_WAITING_MAX, Process
+from infra.runtime.reacting.react import Process
 
 COMMANDS_AT_ONCE_MAX = 256
+ERASURES_AT_ONCE_MAX = 1_000
+ERASURES_WAITING_MAX = 50_000
 SWEEPS_AT_ONCE_MAX = 16
 POLL_SECONDS = 0.05
 POLL_SECONDS_MAX = 2.0
@@ -135,6 +137,8 @@ def erasure(execute: Execute, keyring: Keyring, traces: MemberTraces) -> Process
         name="erasure",
         handles=frozenset({MemberErased}),
         react=Erasure(execute, keyring, traces).react,
-        # Those that wait for tables take no turn of one that could begin.
-        at_once=REACTIONS_WAITING_MAX,
+        # Those that wait for tables take no turn of one that could begin, and do not hold up the
+        # frames, which the tables that they wait for are written from too.
+        at_once=ERASURES_AT_ONCE_MAX,
+        waiting_max=ERASURES_WAITING_MAX,
     )

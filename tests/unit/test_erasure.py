@@ -12,18 +12,23 @@ from domain.shared.message import Command
 from domain.social.engagement.commands import LikePost, RemoveRepost, RepostPost, UnlikePost
 from domain.social.engagement.events import PostLiked, PostReposted, PostUnliked, RepostRemoved
 from domain.social.member.commands import EraseMember, RegisterMember
+from domain.social.member.events import MemberErased
 from domain.social.post.commands import DeletePost, PublishPost, SeenPost
 from domain.social.post.events import PostDeleted, PostPublished
 from domain.social.relation.commands import FollowMember, UnfollowMember
 from domain.social.relation.events import Followed, Unfollowed
 from infra.adapters.log.memory_event_log import MemoryEventLog
+from infra.adapters.processes.memory_progress import MemoryProgress
 from infra.adapters.secrets.memory_keyring import MemoryKeyring
+from infra.ports.frames import Frame
 from infra.ports.log import Recorded
 from infra.ports.processes import Trace
 from infra.runtime.commands.execute import Executor
+from infra.runtime.reacting.react import ProcessRunner
 from processes import erasure as erasure_process
-from processes.erasure import Erasure, take_back
-from tests.waiting import until
+from processes.erasure import ERASURES_AT_ONCE_MAX, Erasure, take_back
+from tests.unit.test_react import StoredRows
+from tests.waiting import PATIENCE_SECONDS, until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BOBS = SeenPost(post_id="b1", author_id="bob", position=1)
@@ -216,3 +221,27 @@ async def test_those_that_wait_for_tables_keep_nobody_from_being_taken_back(
     assert not any(one.done() for one in waiting)
     tables.events_a_look = 1_000
     await asyncio.gather(*waiting)
+
+
+async def test_those_that_wait_for_tables_hold_up_no_frame(
+    executor: Executor, log: MemoryEventLog, keyring: MemoryKeyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure_process, "POLL_SECONDS", 0.5)
+    count = ERASURES_AT_ONCE_MAX + 200
+    tables = LateTables(log, 0)
+    process = erasure_process.erasure(executor.execute, keyring, tables)
+    runner = ProcessRunner(process, StoredRows([]), MemoryProgress())
+    erased = [
+        Recorded(
+            stream=f"member:m{position}",
+            version=2,
+            recorded_at=NOON,
+            event=MemberErased(member_id=f"m{position}"),
+            position=position,
+        )
+        for position in range(1, count + 1)
+    ]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await runner.apply([Frame(0, 0, 1, count, erased)])
+    await until(lambda: tables.asked >= ERASURES_AT_ONCE_MAX)
+    await runner.close()

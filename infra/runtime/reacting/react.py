@@ -34,13 +34,15 @@ log = structlog.get_logger()
 class Process:
     """What reacts to events. `react` must be harmless when repeated; it is tried again when it
     raises, and what it keeps raising on is set aside. `at_once`: to how many events it reacts at
-    one moment. `wants`: which of the events that it handles it reacts to at all."""
+    one moment. `waiting_max`: how many may be under way or wait for their turn before it takes no
+    more frames. `wants`: which of the events that it handles it reacts to at all."""
 
     name: str
     handles: frozenset[type]
     react: Callable[[Recorded], Awaitable[None]]
     partitions: range = SOCIAL_PARTITIONS
     at_once: int = REACTIONS_AT_ONCE
+    waiting_max: int = REACTIONS_WAITING_MAX
     wants: Callable[[Any], bool] = lambda _event: True
 
     def takes(self, recorded: Recorded) -> bool:
@@ -62,7 +64,7 @@ class ProcessRunner:
         self._saved: dict[int, int] = {}
         self._open: dict[int, set[int]] = {part: set() for part in process.partitions}
         self._turns = asyncio.Semaphore(process.at_once)
-        self._room = asyncio.Semaphore(REACTIONS_WAITING_MAX)
+        self._room = asyncio.Semaphore(process.waiting_max)
         self._tasks: set[asyncio.Task[None]] = set()
         self._saving: asyncio.Task[None] | None = None
 
