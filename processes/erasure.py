@@ -76,6 +76,9 @@ class Erasure:
         self._traces = traces
         self._sweeps = asyncio.Semaphore(SWEEPS_AT_ONCE_MAX)
         self._settle_seconds = settle_seconds
+        self._looking = asyncio.Lock()
+        self._look_at = 0.0
+        self._reached = 0
 
     async def react(self, erased: Recorded) -> None:
         """Returns when the read tables show nothing of the member any more; waits for as long as
@@ -127,9 +130,18 @@ class Erasure:
     async def _shown(self, position: int) -> None:
         # Another process writes the tables, so there is nothing in this one to be woken by.
         pause = POLL_SECONDS
-        while await self._traces.position() < position:
+        while await self._position() < position:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, POLL_SECONDS_MAX)
+
+    async def _position(self) -> int:
+        """How far the tables are; all that ask within a moment are told the same."""
+        clock = asyncio.get_running_loop().time
+        async with self._looking:
+            if clock() >= self._look_at:
+                self._reached = await self._traces.position()
+                self._look_at = clock() + POLL_SECONDS
+            return self._reached
 
 
 def erasure(execute: Execute, keyring: Keyring, traces: MemberTraces) -> Process:

@@ -68,10 +68,12 @@ class LateTables:
         self.events_a_look = events_a_look
         self.shown = 0
         self.asked = 0
+        self.swept = 0
         self.between_looks: list[Command] = []
         self.executor: Executor | None = None
 
     async def of(self, member_id: str) -> AsyncIterator[Sequence[Trace]]:
+        self.swept += 1
         traces = standing(member_id, await self.log.read(0, self.shown))
         for start in range(0, len(traces), 3):
             yield traces[start : start + 3]
@@ -223,10 +225,10 @@ async def test_those_that_wait_for_tables_keep_nobody_from_being_taken_back(
     await asyncio.gather(*waiting)
 
 
-async def test_those_that_wait_for_tables_hold_up_no_frame(
+async def test_those_that_wait_for_tables_ask_together_and_hold_up_no_frame(
     executor: Executor, log: MemoryEventLog, keyring: MemoryKeyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasure_process, "POLL_SECONDS", 0.5)
+    monkeypatch.setattr(erasure_process, "POLL_SECONDS", 3_600)
     count = ERASURES_AT_ONCE_MAX + 200
     tables = LateTables(log, 0)
     process = erasure_process.erasure(executor.execute, keyring, tables)
@@ -243,5 +245,6 @@ async def test_those_that_wait_for_tables_hold_up_no_frame(
     ]
     async with asyncio.timeout(PATIENCE_SECONDS):
         await runner.apply([Frame(0, 0, 1, count, erased)])
-    await until(lambda: tables.asked >= ERASURES_AT_ONCE_MAX)
+    await until(lambda: tables.asked and tables.swept == ERASURES_AT_ONCE_MAX)
+    assert tables.asked == 1
     await runner.close()

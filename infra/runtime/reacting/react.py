@@ -34,16 +34,16 @@ log = structlog.get_logger()
 class Process:
     """What reacts to events. `react` must be harmless when repeated; it is tried again when it
     raises, and what it keeps raising on is set aside. `at_once`: to how many events it reacts at
-    one moment. `waiting_max`: how many may be under way or wait for their turn before it takes no
-    more frames. `wants`: which of the events that it handles it reacts to at all."""
+    one moment. `wants`: which of the events that it handles it reacts to at all. `waiting_max`: how
+    many may be under way or wait for their turn before it takes no more frames."""
 
     name: str
     handles: frozenset[type]
     react: Callable[[Recorded], Awaitable[None]]
     partitions: range = SOCIAL_PARTITIONS
     at_once: int = REACTIONS_AT_ONCE
-    waiting_max: int = REACTIONS_WAITING_MAX
     wants: Callable[[Any], bool] = lambda _event: True
+    waiting_max: int = REACTIONS_WAITING_MAX
 
     def takes(self, recorded: Recorded) -> bool:
         return type(recorded.event) in self.handles and self.wants(recorded.event)
