@@ -198,6 +198,8 @@ async def test_an_erasure_waits_for_the_half_that_sells_and_ends_when_that_is_ba
     )
     async with folding(system, SQUARE), folding(system, SHOPS):
         await system.shown(before)
+        # Where there are no tables of shops at all, an erasure would not wait for such.
+        await comes_to_hold(lambda: shows(system, {"post", "product"}))
     async with folding(system, SQUARE), erasing_members(system):
         # Nobody folds it now, so that the erasure cannot know of it.
         await system.all([sold(late, ANN)])
@@ -237,6 +239,10 @@ async def running(
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
+
+
+async def shows(system: System, kinds: set[str]) -> bool:
+    return {trace.kind for trace in await system.standing(ANN)} == kinds
 
 
 async def is_last(system: System, stream: str, kind: type) -> bool:
