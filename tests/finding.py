@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from domain.commerce.product.events import ProductListed
@@ -30,7 +30,7 @@ class Finding:
 
     world: Searching
     asking: Asking
-    seller: str = ""
+    owners: dict[str, str] = field(default_factory=dict)
 
     @property
     def square(self) -> Square:
@@ -84,7 +84,7 @@ class Finding:
         shop_id = self.square.new_id()
         event = ShopOpened(shop_id=shop_id, owner_id=seller, name=Personal(name), country="DE")
         await self.square.record(f"shop:{shop_id}", event)
-        self.seller = seller
+        self.owners[shop_id] = seller
         return shop_id
 
     async def product(
@@ -102,7 +102,7 @@ class Finding:
         event = ProductListed(
             product_id=product_id,
             shop_id=shop_id,
-            seller_id=self.seller,
+            seller_id=self.owners[shop_id],
             title=Personal(title),
             description=Personal(description),
             category=category,
