@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from domain.shared.identifiers import known_id_number
+from domain.shared.text import words
 from infra.adapters.search import opensearch_search
 from infra.adapters.search.opensearch_search import OpenSearchReads
 from infra.adapters.search.search_guard import Guard
@@ -151,6 +153,38 @@ async def test_what_is_ranked_here_is_ranked_as_by_the_server(world: Finding) ->
         assert await here.best_members(query, 60) == await there.best_members(query, 60)
     assert len(await here.best_members(parse("tea"), 60)) == len(members)
     assert len(await here.best_posts(parse("tea"), now, 60)) == 40
+
+
+async def test_names_read_here_are_those_that_the_server_finds_by_their_beginnings(
+    world: Finding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    square = world.square
+    chance = random.Random(seed := random.randrange(10**6))
+    print(f"seed {seed}")
+    members = [await square.member(f"m_{number:03}_{chance.choice('ab')}") for number in range(24)]
+    for member in members:
+        for follower in chance.sample(members, chance.choice([0, 0, 1, 5])):
+            if follower != member:
+                await square.follow(follower, member)
+    shop = await world.shop()
+    for number in range(12):
+        await world.product(shop, f"Pot {number} {chance.choice(['Ash', 'Birch'])}")
+    await world.settled()
+    here, there = reads_of(world, ranks_slowly=True), reads_of(world, ranks_slowly=False)
+    among = [known_id_number(member) for member in chance.sample(members, 8)]
+    for read_max in (2_000, 8, 3, 0):
+        monkeypatch.setattr(opensearch_search, "READ_HERE_MAX", read_max)
+        for beginning in ("m", "m_", "m_00", "m_001", "00", "b", "m a", "m_01 b", "x"):
+            prefixes = words(beginning)
+            for limit in (1, 5, 30):
+                found = await there.members_named(prefixes, limit)
+                assert await here.members_named(prefixes, limit) == found, beginning
+                friends = await there.members_named(prefixes, limit, among)
+                assert await here.members_named(prefixes, limit, among) == friends, beginning
+        for beginning in ("p", "pot", "1", "bi", "pot 1", "ash 1", "x"):
+            prefixes = words(beginning)
+            titles = await there.products_named(prefixes, 5)
+            assert await here.products_named(prefixes, 5) == titles, beginning
 
 
 async def test_where_most_words_are_enough_one_may_be_missing(world: Finding) -> None:

@@ -32,6 +32,8 @@ Clauses = list[Body]
 FUZZY_LENGTH_MIN, FUZZIER_LENGTH_MIN = 4, 8
 FUZZY_EXPANSIONS_MAX = 50
 
+EVERYTHING: Body = {"match_all": {}}
+
 ENGAGEMENT = ("likes", "reposts", "replies")
 
 PRICES = (0, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000)
@@ -53,6 +55,17 @@ def listed(query: Body, order: Clauses, limit: int) -> Body:
         "query": query,
         "sort": order,
         "stored_fields": "_none_",
+        "track_total_hits": False,
+    }
+
+
+def words_body(query: Body, order: Clauses, limit: int) -> Body:
+    """The first that match, with the words of their names."""
+    return {
+        "size": limit,
+        "query": query,
+        "sort": order,
+        "_source": ["words"],
         "track_total_hits": False,
     }
 

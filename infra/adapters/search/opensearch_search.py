@@ -16,6 +16,7 @@ from opensearchpy.exceptions import HTTP_EXCEPTIONS
 
 from domain.shared.identifiers import id_text, known_id_number
 from infra.adapters.search.opensearch_bodies import (
+    EVERYTHING,
     ORDERS,
     Body,
     Clauses,
@@ -39,10 +40,11 @@ from infra.adapters.search.opensearch_bodies import (
     shop_names_body,
     shop_names_of,
     shops_of,
+    words_body,
 )
 from infra.adapters.search.opensearch_index import OpenSearchStore
 from infra.adapters.search.osmem import Osmem
-from infra.adapters.search.ranks import ranked_members, ranked_posts
+from infra.adapters.search.ranks import named_so, ranked_members, ranked_posts
 from infra.adapters.search.search_guard import Guard, ServerFailed
 from infra.ports.log import OPEN
 from infra.ports.search import IndexLost, SearchUnavailable
@@ -66,6 +68,10 @@ RANKED_MAX = 500
 
 RANKED_HERE_MAX = 1_000
 """So many of what matches are ranked where the server would take too long: for posts the newest."""
+
+READ_HERE_MAX = 1_000
+"""Of so many that come first the names are read here, where the server would take too long to
+expand the beginning of a word."""
 
 SHOP_NAMES_MAX = 10_000
 
@@ -191,12 +197,9 @@ class OpenSearchReads:
     async def members_named(
         self, prefixes: Sequence[str], limit: int, among: Collection[int] | None = None
     ) -> Sequence[int]:
-        matching = [begins("words", prefix) for prefix in prefixes]
-        if among is not None:
-            matching.append(one_of("memberId", among))
-        order = [{"followers": "desc"}, {"memberId": "desc"}]
-        found = await self._search(MEMBERS, listed(filtered(matching), order, limit))
-        return ids_of(found)
+        among_these = [] if among is None else [one_of(MEMBERS.id_field, among)]
+        order: Clauses = [{"followers": "desc"}, {"memberId": "desc"}]
+        return await self._named(MEMBERS, prefixes, among_these, order, limit)
 
     # Products.
 
@@ -244,10 +247,30 @@ class OpenSearchReads:
         return names
 
     async def products_named(self, prefixes: Sequence[str], limit: int) -> Sequence[int]:
-        matching = [begins("words", prefix) for prefix in prefixes]
         # Ids rise with time, too; but numbers are sorted several times as fast as texts.
         order: Clauses = [{"createdAt": "desc"}, {"productId": "desc"}]
-        found = await self._search(PRODUCTS, listed(filtered(matching), order, limit))
+        return await self._named(PRODUCTS, prefixes, [], order, limit)
+
+    # Names.
+
+    async def _named(
+        self,
+        index: SearchIndex,
+        prefixes: Sequence[str],
+        among: Clauses,
+        order: Clauses,
+        limit: int,
+    ) -> Sequence[int]:
+        """The first in whose names each of these begins some word."""
+        if await self._ranks_slowly():
+            body = words_body(filtered(among or [EVERYTHING]), order, READ_HERE_MAX + 1)
+            first = hits_of(await self._search(index, body))
+            named = named_so(first, prefixes, limit)
+            if len(named) == limit or len(first) <= READ_HERE_MAX:
+                return named
+            # Few of so many are named so: so there are few such words, which are soon found.
+        matching = [*among, *(begins("words", prefix) for prefix in prefixes)]
+        found = await self._search(index, listed(filtered(matching), order, limit))
         return ids_of(found)
 
     # The words.

@@ -3,11 +3,15 @@
 The embedded server takes a tenth of a millisecond for each hit whose score functions change, and
 a twentieth of that to list what matches. So it is asked for the likeliest, and what they are listed
 with is enough to rank them.
+
+Nor is it asked for the beginning of a word that many names have: it takes each of these words for
+itself, in each of its segments. It lists names, and those that begin so are picked out here.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from domain.shared.identifiers import known_id_number
@@ -41,6 +45,18 @@ def ranked_members(hits: Iterable[Any], limit: int) -> Sequence[int]:
         return score * (1 + FOLLOWERS * math.log1p(followers)), member_id
 
     return best(map(rank, hits), limit)
+
+
+def named_so(hits: Iterable[Any], prefixes: Sequence[str], limit: int) -> Sequence[int]:
+    """The first of what `words_body` listed in whose names each of these begins some word."""
+    found = (
+        known_id_number(hit["sort"][1])
+        for hit in hits
+        if all(
+            any(word.startswith(prefix) for word in hit["_source"]["words"]) for prefix in prefixes
+        )
+    )
+    return list(islice(found, limit))
 
 
 def best(ranks: Iterable[tuple[float, str]], limit: int) -> Sequence[int]:
