@@ -207,7 +207,7 @@ class Firehose:
         tag = tag_of(kind)
         data = msgspec.to_builtins(self._shapes.shaped(recorded.event))
         for name in (*personal_fields(kind), *WITHHELD.get(kind, ())):
-            del data[camel(name)]
+            data.pop(camel(name), None)
         event = PublicEvent(
             position=recorded.position,
             type=tag,

@@ -23,11 +23,13 @@ class Event(Struct, frozen=True, tag_field="type", gc=False):
 
     `ordered_by` names the field by whose value events must stay in order: all events with one
     value travel through one partition. `about` names the field that holds the person whose key
-    seals the event's `Personal` fields; it is required of every event that has one.
+    seals the event's `Personal` fields; it is required of every event that has one. `outlived`
+    fields are those that only old lines fill: they are shown only where they are filled.
     """
 
     ordered_by: ClassVar[str]
     about: ClassVar[str] = ""
+    outlived: ClassVar[frozenset[str]] = frozenset()
 
 
 def tag_of(event_class: type[Event]) -> str:

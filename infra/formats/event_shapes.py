@@ -29,8 +29,12 @@ def data_of(value: Any) -> Any:
     if isinstance(value, Personal):
         return data_of(value.value)
     if isinstance(value, Struct):
-        names = value.__struct_fields__
-        return {camel(name): data_of(getattr(value, name)) for name in names}
+        outlived = getattr(value, "outlived", ())
+        return {
+            camel(name): data_of(found)
+            for name in value.__struct_fields__
+            if (found := getattr(value, name)) or name not in outlived
+        }
     if isinstance(value, datetime):
         return timestamp(value)
     if isinstance(value, Mapping):
@@ -114,10 +118,11 @@ class EventShapes:
         shape = msgspec.defstruct(
             kind.__name__, [(name, Any) for name in names], rename=renamed, gc=False
         )
+        outlived = getattr(kind, "outlived", ())
         conversions = [
             (place, convert)
             for place, field in enumerate(info.fields)
-            if (convert := self._converter(field.type)) is not None
+            if (convert := given if field.name in outlived else self._converter(field.type))
         ]
         return shape, conversions
 
@@ -183,6 +188,11 @@ def known(kind: inspect.Type) -> inspect.Type:
         if len(given) == 1:
             return given[0]
     return kind
+
+
+def given(value: Any, _person: str) -> Any:
+    """Nothing at all, rather than something empty."""
+    return value or msgspec.UNSET
 
 
 def _for_each(convert: Convert) -> Convert:

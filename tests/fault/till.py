@@ -199,7 +199,8 @@ class Till:
             answer_seconds=ANSWER_SECONDS,
         )
         keyring = MemoryKeyring()
-        await keyring.create(BUYER)
+        for person in (BUYER, SELLER):
+            await keyring.create(person)
         till = cls(
             FailingLog(), keyring, MemorySecrets(), FailingPayments(adyen), stand_in, receiver
         )

@@ -26,6 +26,7 @@ class PostPublished(Event, frozen=True, kw_only=True, tag="post.published.v1"):
 
     ordered_by: ClassVar[str] = "author_id"
     about: ClassVar[str] = "author_id"
+    outlived: ClassVar[frozenset[str]] = frozenset({"media_urls_in_the_clear"})
     post_id: str
     author_id: str
     content: Personal[str]

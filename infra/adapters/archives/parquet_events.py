@@ -223,7 +223,9 @@ class SegmentWriter:
                 msgspec.to_builtins(shaped(one.event), builtin_types=(datetime,)) for one in events
             ]
             fields = [one for one in part.schema if one.name not in ENVELOPE_NAMES]
-            columns = [pa.array([one[field.name] for one in data], field.type) for field in fields]
+            columns = [
+                pa.array([one.get(field.name) for one in data], field.type) for field in fields
+            ]
             part.write(
                 pa.Table.from_arrays([*self._envelope(events), *columns], schema=part.schema)
             )
