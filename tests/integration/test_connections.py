@@ -9,7 +9,9 @@ import psycopg
 import pytest
 
 from infra.adapters.connections import connect, connected
+from infra.adapters.migrations import migrate
 from infra.adapters.pools import Pool
+from infra.adapters.reads.postgres_reads import Connections
 from infra.adapters.tables.postgres_changes import PostgresChanges
 from infra.composition.services.revocations import follow_revocations
 from infra.http.authentication import Revocations
@@ -91,3 +93,13 @@ async def test_who_follows_changes_closes_their_connection_when_cancelled_at_wor
     await at_work.wait()
     await cancelled(task)
     assert opened[0].closed
+
+
+async def test_who_asks_when_the_connections_are_closed_leaves_none_open(postgres_url: str) -> None:
+    await migrate(postgres_url)
+    connections = Connections(postgres_url)
+    async with connections.take() as late:
+        await connections.close()
+    async with connections.take() as later:
+        await later.execute("SELECT 1")
+    assert (late.closed, later.closed) == (True, True)

@@ -159,7 +159,7 @@ class Questions:
         self.connections = Connections(url, size)
 
     async def close(self) -> None:
-        await self.connections.renew()
+        await self.connections.close()
 
     async def rows(self, statement: str, **parameters: Any) -> list[Any]:
         return (await self.all((statement,), parameters))[0]

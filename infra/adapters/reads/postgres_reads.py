@@ -59,6 +59,7 @@ class Connections:
         self._slots = asyncio.Semaphore(size)
         self._path = ""
         self._oldest = 0
+        self._closed = False
         self._on_renewed: list[Callable[[str], None]] = []
         self.generation = 0
 
@@ -78,7 +79,8 @@ class Connections:
                     yield connection
                 done = True
             finally:
-                if done and generation >= self._oldest and not connection.closed:
+                fit = done and generation >= self._oldest and not connection.closed
+                if fit and not self._closed:
                     self._idle.append((generation, connection))
                 else:
                     await connection.close()
@@ -95,6 +97,11 @@ class Connections:
         self.look_again()
         self._oldest = self.generation
         await self._close_idle()
+
+    async def close(self) -> None:
+        """Keep no connection from now on: whoever still asks has one for that question alone."""
+        self._closed = True
+        await self.renew()
 
     async def _close_idle(self) -> None:
         idle, self._idle = self._idle, []
@@ -180,7 +187,7 @@ class PostgresReads:
         return self._connections
 
     async def close(self) -> None:
-        await self._connections.renew()
+        await self._connections.close()
 
     async def renew(self, switched: str = "") -> None:
         self._connections.look_again(switched)

@@ -71,7 +71,7 @@ class PostgresTimelineSources:
         self._connections = Connections(url, CONNECTIONS_MAX)
 
     async def close(self) -> None:
-        await self._connections.renew()
+        await self._connections.close()
 
     async def followers(
         self, partition: int, position: int, author_ids: Collection[int], limit: int

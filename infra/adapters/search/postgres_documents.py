@@ -157,7 +157,7 @@ class PostgresDocuments:
         self._connections = Connections(url, CONNECTIONS_MAX)
 
     async def close(self) -> None:
-        await self._connections.renew()
+        await self._connections.close()
 
     def forget(self, person_id: str) -> None:
         self._keyring.forget(person_id)
