@@ -94,14 +94,16 @@ class Searching:
         )
         self.stores[name], self.indexing[name] = kept.store, kept.indexing
         self.tasks[name] = asyncio.create_task(self.indexing[name].run())
+        # Before what it uses is closed.
+        self.stack.push_async_callback(self.stop, name)
 
     async def stop(self, *names: str) -> None:
         """End them at whatever they are doing, as a process that is killed."""
         for name in names or list(self.tasks):
-            task = self.tasks.pop(name)
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            if (task := self.tasks.pop(name, None)) is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
     async def apply(self, *, hand_over: bool = True) -> None:
         """Fold what has happened into the tables, and hand its frames to the indices."""
@@ -171,7 +173,6 @@ async def searching(
         stack.push_async_callback(square.close)
         await empty(client)
         world = Searching(square, search_url, client, stack, pace)
-        stack.push_async_callback(world.stop)
         yield world
 
 
