@@ -87,9 +87,11 @@ def settings_query(settings: Mapping[str, str]) -> sql.Composed:
 @contextlib.asynccontextmanager
 async def while_alive(connection: psycopg.AsyncConnection) -> AsyncIterator[None]:
     """End what goes on inside, by cancelling it, once this connection is found to be cut; then
-    raise `ConnectionCut`. Nobody else may use the connection meanwhile."""
+    raise `ConnectionCut`, unless it has come to its end. Nobody else may use the connection
+    meanwhile."""
     loop, left = asyncio.get_running_loop(), asyncio.Event()
     problem: Exception | None = None
+    done = False
 
     async def watch(ending: asyncio.Timeout) -> None:
         nonlocal problem
@@ -107,13 +109,15 @@ async def while_alive(connection: psycopg.AsyncConnection) -> AsyncIterator[None
             watching = asyncio.create_task(watch(ending))
             try:
                 yield
+                done = True
             finally:
                 left.set()
                 await asyncio.gather(watching, return_exceptions=True)
     except TimeoutError:
         if problem is None:
             raise
-        raise ConnectionCut(str(problem)) from problem
+        if not done:
+            raise ConnectionCut(str(problem)) from problem
 
 
 async def happens(event: asyncio.Event, seconds: float) -> bool:
