@@ -21,3 +21,8 @@ class Personal(Struct, Generic[T], frozen=True, array_like=True):
     @property
     def erased(self) -> bool:
         return self.value is None and self.sealed is None
+
+
+def given(value: T | None) -> Personal[T] | None:
+    """None stays None: nothing was said."""
+    return None if value is None else Personal(value)

@@ -1,7 +1,7 @@
 """A product: listed once by a seller, described anew, priced anew, withdrawn and offered again."""
 
 from datetime import datetime
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,11 +19,9 @@ from domain.commerce.product.values import (
 )
 from domain.shared.decider import Decider
 from domain.shared.money import Money, check_price
-from domain.shared.personal import Personal
+from domain.shared.personal import Personal, given
 
 ERASURE = "erasure"
-
-T = TypeVar("T")
 
 
 class Product(Struct, frozen=True):
@@ -94,6 +92,7 @@ def describe(command: commands.ChangeProduct, product: Product) -> list[ProductE
         check_media_urls(command.media_urls)
     if command.attributes is not None:
         check_attributes(command.attributes)
+    # What was said before is sealed: the same said again is not told from something new.
     described = events.ProductDescribed(
         product_id=command.product_id,
         seller_id=command.seller_id,
@@ -105,11 +104,6 @@ def describe(command: commands.ChangeProduct, product: Product) -> list[ProductE
     )
     nothing = events.ProductDescribed(product_id=command.product_id, seller_id=command.seller_id)
     return [] if described == nothing else [described]
-
-
-def given(value: T | None) -> Personal[T] | None:
-    """What was said before is sealed: the same said again is not told from something new."""
-    return None if value is None else Personal(value)
 
 
 def change_price(command: commands.ChangeProduct, product: Product) -> list[ProductEvent]:

@@ -1,15 +1,13 @@
 """Product events of earlier versions, and what they mean today."""
 
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from msgspec import field
 
 from domain.commerce.product.events import Attributes, ProductDescribed, ProductListed
 from domain.shared.message import Event
 from domain.shared.money import Money
-from domain.shared.personal import Personal
-
-T = TypeVar("T")
+from domain.shared.personal import Personal, given
 
 
 class ProductListedV1(Event, frozen=True, kw_only=True, tag="product.listed.v1"):
@@ -63,10 +61,6 @@ def product_described(old: ProductDescribedV1) -> ProductDescribed:
         media_urls=given(old.media_urls),
         attributes=given(old.attributes),
     )
-
-
-def given(value: T | None) -> Personal[T] | None:
-    return None if value is None else Personal(value)
 
 
 OldProductEvent = ProductListedV1 | ProductDescribedV1
