@@ -59,13 +59,13 @@ def listed(query: Body, order: Clauses, limit: int) -> Body:
     }
 
 
-def words_body(query: Body, order: Clauses, limit: int) -> Body:
-    """The first that match, with the words of their names."""
+def listed_with(fields: Sequence[str], query: Body, order: Clauses, limit: int) -> Body:
+    """Of a hit these fields are wanted, and what it is sorted by."""
     return {
         "size": limit,
         "query": query,
         "sort": order,
-        "_source": ["words"],
+        "_source": list(fields),
         "track_total_hits": False,
     }
 
@@ -210,13 +210,8 @@ def best_posts_body(
 
 def newest_posts_body(matching: Body, limit: int) -> Body:
     """The newest that match, with all that they are ranked by."""
-    return {
-        "size": limit,
-        "query": matching,
-        "sort": [{"createdAt": "desc"}, {"_score": "desc"}, {"postId": "desc"}],
-        "_source": list(ENGAGEMENT),
-        "track_total_hits": False,
-    }
+    order: Clauses = [{"createdAt": "desc"}, {"_score": "desc"}, {"postId": "desc"}]
+    return listed_with(ENGAGEMENT, matching, order, limit)
 
 
 def factor(query: Body, functions: Clauses) -> Body:

@@ -32,6 +32,7 @@ from infra.adapters.search.opensearch_bodies import (
     leaving_out,
     likeliest_members_body,
     listed,
+    listed_with,
     members_matching,
     newest_posts_body,
     one_of,
@@ -40,7 +41,6 @@ from infra.adapters.search.opensearch_bodies import (
     shop_names_body,
     shop_names_of,
     shops_of,
-    words_body,
 )
 from infra.adapters.search.opensearch_index import OpenSearchStore
 from infra.adapters.search.osmem import Osmem
@@ -263,14 +263,15 @@ class OpenSearchReads:
     ) -> Sequence[int]:
         """The first in whose names each of these begins some word."""
         if await self._ranks_slowly():
-            body = words_body(filtered(among or [EVERYTHING]), order, READ_HERE_MAX + 1)
+            matching = filtered(among or [EVERYTHING])
+            body = listed_with(["words"], matching, order, READ_HERE_MAX + 1)
             first = hits_of(await self._search(index, body))
             named = named_so(first, prefixes, limit)
             if len(named) == limit or len(first) <= READ_HERE_MAX:
                 return named
             # Few of so many are named so: so there are few such words, which are soon found.
-        matching = [*among, *(begins("words", prefix) for prefix in prefixes)]
-        found = await self._search(index, listed(filtered(matching), order, limit))
+        matching = filtered([*among, *(begins("words", prefix) for prefix in prefixes)])
+        found = await self._search(index, listed(matching, order, limit))
         return ids_of(found)
 
     # The words.

@@ -48,7 +48,7 @@ def ranked_members(hits: Iterable[Any], limit: int) -> Sequence[int]:
 
 
 def named_so(hits: Iterable[Any], prefixes: Sequence[str], limit: int) -> Sequence[int]:
-    """The first of what `words_body` listed in whose names each of these begins some word."""
+    """The first of these, listed with their `words`, in whose names each prefix begins a word."""
     found = (
         known_id_number(hit["sort"][1])
         for hit in hits
